@@ -1,0 +1,3 @@
+"""chatd: a self-hosted text-chat server."""
+
+__version__ = "0.1.0"
