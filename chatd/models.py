@@ -1,0 +1,221 @@
+"""The nouns of chatd: frozen, and knowing nothing of storage or of the wire.
+
+Users are named by their e-mail address (trimmed, lower-cased), groups by their name. Times are
+integers: milliseconds since the Unix epoch, UTC. ``rfc3339`` turns one into its text form.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from enum import StrEnum
+from typing import Final, NewType
+
+import msgspec
+
+Conversation = NewType("Conversation", str)
+"""The key of a conversation: ``g:NAME`` for a group, ``u:EMAIL EMAIL`` (sorted) for a pair."""
+
+GROUP_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}")
+
+
+def group_conversation(name: str) -> Conversation:
+    return Conversation("g:" + name)
+
+
+def pair_conversation(one: str, other: str) -> Conversation:
+    """The conversation of two users, whichever is named first; one may write to oneself."""
+    return Conversation(f"u:{one} {other}" if one <= other else f"u:{other} {one}")
+
+
+def group_of(conversation: Conversation) -> str | None:
+    """The group whose conversation this is, None for a pair's."""
+    return conversation[2:] if conversation.startswith("g:") else None
+
+
+def pair_of(conversation: Conversation) -> tuple[str, str] | None:
+    """The two users whose conversation this is, None for a group's."""
+    if not conversation.startswith("u:"):
+        return None
+    one, other = conversation[2:].split(" ")
+    return one, other
+
+
+def other_of(conversation: Conversation, user: str) -> str:
+    """The one a user talks to in a pair's conversation (oneself in one's own)."""
+    pair = pair_of(conversation)
+    assert pair is not None, "a group's conversation has no other side"
+    return pair[1] if pair[0] == user else pair[0]
+
+
+def now_ms() -> int:
+    """The wall clock, in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def rfc3339(at: int) -> str:
+    """A time in milliseconds as RFC 3339 UTC text with milliseconds and ``Z``."""
+    seconds, milliseconds = divmod(at, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
+
+
+class User(msgspec.Struct, frozen=True):
+    """A registered user. A token is good while its generation is the user's."""
+
+    id: str
+    email: str
+    password_hash: str
+    created_at: int
+    generation: int = 0
+    last_seen_at: int | None = None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group, with how many members and stored messages it has."""
+
+    name: str
+    title: str | None
+    created_by: str
+    created_at: int
+    members: int = 1
+    messages: int = 0
+
+
+class GroupSort(StrEnum):
+    """How groups are listed: by name ascending, or by a count descending, then by name."""
+
+    NAME = "name"
+    MEMBERS = "members"
+    MESSAGES = "messages"
+
+
+class GroupCursor(msgspec.Struct, frozen=True):
+    """The last group of a page: its name and, where sorted by a count, that count."""
+
+    name: str
+    count: int = 0
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A user's place in a group: everything up to each ``seq`` has been delivered, or read."""
+
+    group: str
+    email: str
+    joined_at: int
+    delivered_seq: int
+    read_seq: int
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A message about to be stored: everything but its ``seq``."""
+
+    id: str
+    conversation: Conversation
+    sender: str
+    text: str
+    sent_at: int
+    client_id: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A stored message. ``seq`` counts 1, 2, 3 … in its conversation, without holes.
+
+    ``delivered_at`` and ``read_at`` are the recipient's, on one-to-one messages only.
+    """
+
+    id: str
+    conversation: Conversation
+    seq: int
+    sender: str
+    text: str
+    sent_at: int
+    client_id: str | None = None
+    delivered_at: int | None = None
+    read_at: int | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The draft is stored as this message."""
+
+    message: Message
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The sender's ``client_id`` was stored before, with the same text and target."""
+
+    message: Message
+
+
+class ClientIdConflict(msgspec.Struct, frozen=True):
+    """The sender's ``client_id`` was stored before, with another text or target."""
+
+
+Outcome = Stored | Duplicate | ClientIdConflict
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a user stands in one conversation."""
+
+    conversation: Conversation
+    last_seq: int
+    delivered_seq: int
+    read_seq: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """One line of a user's list of conversations.
+
+    ``active_at`` is the time of the last message, or of joining where a group has none yet.
+    ``unread`` counts what others wrote after ``read_seq``.
+    """
+
+    conversation: Conversation
+    last_message: Message | None
+    last_seq: int
+    read_seq: int
+    unread: int
+    active_at: int
+
+
+class SummaryCursor(msgspec.Struct, frozen=True):
+    """The last line of a page of summaries."""
+
+    active_at: int
+    conversation: Conversation
+
+
+class ReceiptKind(StrEnum):
+    """What a mark says of everything up to it."""
+
+    DELIVERED = "delivered"
+    READ = "read"
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A claim: ``user`` has everything from ``since`` up to ``seq``, as of the time ``at``.
+
+    ``since`` guards the truth where a connection was not sent everything before it: the mark
+    moves only if it stands at ``since - 1`` or beyond. The default claims everything.
+    """
+
+    conversation: Conversation
+    user: str
+    kind: ReceiptKind
+    seq: int
+    at: int
+    since: int = 1
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """A mark that moved from ``old`` to ``seq``; ``senders`` wrote what lies between.
+
+    The user whose mark it is never stands among the senders.
+    """
+
+    conversation: Conversation
+    user: str
+    kind: ReceiptKind
+    old: int
+    seq: int
+    at: int
+    senders: frozenset[str]
