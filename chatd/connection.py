@@ -1,0 +1,368 @@
+"""One live socket: who is behind it, what it covers, and what waits to be written to it.
+
+A connection knows nothing of Tornado: it writes whole frames to a `Transport`. What it is
+given during one turn of the loop leaves in one write at the end of that turn (`Flusher`), with
+a Ping behind the messages whose Pong is their receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from chatd.errors import CloseCode
+from chatd.frames import Bye, encode, websocket_frame
+from chatd.models import Conversation, group_of
+
+_PING: Final = 0x9
+
+
+class Transport(Protocol):
+    """The socket below a connection. Nothing here raises or waits but ``drained``."""
+
+    def write(self, data: bytes) -> None:
+        """Hand over bytes; they leave in order, as the peer reads."""
+
+    def backlog(self) -> int:
+        """How many bytes were handed over but could not be given to the system yet."""
+
+    async def drained(self) -> None:
+        """Return once the backlog is gone, or the socket is."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Start the closing handshake behind what was written."""
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Which conversations a connection carries: all, one-to-one only, or one group."""
+
+    pairs: bool = True
+    groups: bool = True
+    only_group: str | None = None
+
+    def covers(self, conversation: Conversation) -> bool:
+        group = group_of(conversation)
+        return self.pairs if group is None else self.covers_group(group)
+
+    def covers_group(self, name: str) -> bool:
+        return self.groups or name == self.only_group
+
+
+EVERYTHING: Final = Scope()
+ONE_TO_ONE: Final = Scope(groups=False)
+
+
+def one_group(name: str) -> Scope:
+    """The scope of a group's own socket."""
+    return Scope(pairs=False, groups=False, only_group=name)
+
+
+class Login(msgspec.Struct, frozen=True):
+    """The token a connection lives by.
+
+    ``ends_at`` is a time of the loop, not of the wall clock, whose steps must end no socket.
+    """
+
+    user: str
+    user_id: str
+    token_id: str
+    ends_at: float
+
+
+class Span(msgspec.Struct, frozen=True):
+    """An unbroken run of a conversation that a connection was sent: ``since`` up to ``seq``."""
+
+    conversation: Conversation
+    since: int
+    seq: int
+
+
+Confirmed = Callable[["Connection", list[Span]], None]
+
+
+class Connection:
+    """A live socket of a user."""
+
+    __slots__ = (
+        "_ended",
+        "_flusher",
+        "_held",
+        "_held_bytes",
+        "_in_flight",
+        "_last_ping",
+        "_outbox",
+        "_outbox_bytes",
+        "_ping_number",
+        "_replayed",
+        "_since",
+        "_transport",
+        "_unconfirmed",
+        "_urgent",
+        "closing",
+        "explicit",
+        "id",
+        "login",
+        "scope",
+        "touched",
+    )
+
+    def __init__(
+        self,
+        connection_id: str,
+        login: Login,
+        scope: Scope,
+        transport: Transport,
+        flusher: Flusher,
+        *,
+        explicit: bool = False,
+    ) -> None:
+        """``explicit``: only the client's own ``received`` frames are receipts, no Pong is.
+
+        A new connection holds live messages back until ``release``, so that what it missed
+        can be replayed first.
+        """
+        self.id = connection_id
+        self.login = login
+        self.scope = scope
+        self.explicit = explicit
+        self.closing = False
+        self.touched = False
+        self._transport = transport
+        self._flusher = flusher
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._held: list[tuple[Conversation, int, bytes]] | None = []
+        self._held_bytes = 0
+        self._replayed: dict[Conversation, int] = {}
+        # What Pings and Pongs say: where the unbroken run of each conversation began, how far
+        # it was written since the last Ping, the runs a gap ended since then, and what the
+        # outstanding Ping covers (None where there is none).
+        self._since: dict[Conversation, int] = {}
+        self._unconfirmed: dict[Conversation, int] = {}
+        self._ended: list[Span] = []
+        self._in_flight: list[Span] | None = None
+        self._urgent = False
+        self._ping_number = 0
+        self._last_ping = flusher.now()
+
+    @property
+    def user(self) -> str:
+        return self.login.user
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} of {self.user}>"
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def write(self, frame: bytes) -> None:
+        """Put a frame into the outbox; past the limit the connection ends as a slow consumer."""
+        if self.closing:
+            return
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        self._check_limit()
+        if not self.touched and not self.closing:
+            self._flusher.touch(self)
+
+    def deliver(self, conversation: Conversation, seq: int, frame: bytes) -> None:
+        """A message, live: held back while the replay runs, else written at once."""
+        if self._held is None:
+            if self._is_new(conversation, seq):
+                self.write(frame)
+                self.cover(conversation, seq)
+        elif not self.closing:
+            self._held.append((conversation, seq, frame))
+            self._held_bytes += len(frame)
+            self._check_limit()
+
+    def acknowledge(self, conversation: Conversation, seq: int, frame: bytes) -> None:
+        """The ``sent`` of this connection's own message: never held back, but not covered
+        before what lies in front of it is."""
+        self.write(frame)
+        if self._held is not None:
+            self._held.append((conversation, seq, b""))
+        elif self._is_new(conversation, seq):
+            self.cover(conversation, seq)
+
+    def _is_new(self, conversation: Conversation, seq: int) -> bool:
+        """Whether the replay has not brought it.
+
+        The journal may still be telling of a batch that the replay has read from the storage.
+        """
+        return not self._replayed or seq > self._replayed.get(conversation, 0)
+
+    def cover(self, conversation: Conversation, seq: int) -> None:
+        """Everything of the conversation from the run's start up to ``seq`` has been written."""
+        if self.explicit:
+            return
+        self._since.setdefault(conversation, seq)
+        self._unconfirmed[conversation] = seq
+        if group_of(conversation) is None:
+            self._urgent = True
+
+    def begin(self, conversation: Conversation, since: int) -> None:
+        """The unbroken run of this conversation starts at ``since``: behind a gap or a cursor."""
+        seq = self._unconfirmed.pop(conversation, None)
+        if seq is not None:
+            self._ended.append(Span(conversation, self._since[conversation], seq))
+        self._since[conversation] = since
+
+    def held_from(self) -> dict[Conversation, int]:
+        """The first ``seq`` that is held back of each conversation."""
+        first: dict[Conversation, int] = {}
+        for conversation, seq, _ in self._held or ():
+            first.setdefault(conversation, seq)
+        return first
+
+    def release(self, replayed: Mapping[Conversation, int]) -> None:
+        """The replay is over, and brought each conversation up to a ``seq``; what was held back
+        and is newer is written."""
+        held, self._held = self._held or [], None
+        self._held_bytes = 0
+        self._replayed = dict(replayed)
+        for conversation, seq, frame in held:
+            if self._is_new(conversation, seq):
+                if frame:
+                    self.write(frame)
+                self.cover(conversation, seq)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether so much waits that a replay had better let the peer read first."""
+        limit = self._flusher.outbox_limit
+        return self._outbox_bytes + self._transport.backlog() > (limit or 1 << 20) // 4
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait here for the peer to read."""
+        return self._outbox_bytes + self._held_bytes + self._transport.backlog()
+
+    def _check_limit(self) -> None:
+        limit = self._flusher.outbox_limit
+        if limit and self.waiting > limit:
+            self._flusher.on_slow_consumer(self)
+            self.end(CloseCode.SLOW_CONSUMER, "slow consumer", reconnect=True)
+
+    async def drained(self) -> None:
+        """Return once the peer has been given everything that was written so far."""
+        self.flush()
+        await self._transport.drained()
+
+    def flush(self) -> None:
+        """Hand the outbox to the transport, a Ping behind it where one is due."""
+        self.touched = False
+        if self.closing:
+            return
+        if (self._unconfirmed or self._ended) and self._in_flight is None:
+            if self._urgent or self._flusher.now() - self._last_ping >= self._flusher.interval:
+                self._outbox.append(self._next_ping())
+            else:
+                self._flusher.touch_later(self)
+        if self._outbox:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            self._transport.write(data)
+
+    # -- receipts and keep-alive -------------------------------------------------------------
+
+    def _next_ping(self) -> bytes:
+        self._in_flight = self._ended
+        for conversation, seq in self._unconfirmed.items():
+            self._in_flight.append(Span(conversation, self._since[conversation], seq))
+        self._ended = []
+        self._unconfirmed.clear()
+        self._urgent = False
+        self._last_ping = self._flusher.now()
+        self._ping_number = (self._ping_number + 1) & 0xFFFF
+        return websocket_frame(_PING, self._ping_number.to_bytes(2, "big"))
+
+    def pong(self, payload: bytes) -> None:
+        """The peer's answer to a Ping: its stack has everything that was written before it.
+
+        RFC 6455 section 5.5.3 allows Pongs nobody asked for; they say nothing.
+        """
+        if self._in_flight is None or payload != self._ping_number.to_bytes(2, "big"):
+            return
+        reached, self._in_flight = self._in_flight, None
+        if reached:
+            self._flusher.on_confirmed(self, reached)
+        if (self._unconfirmed or self._ended) and not self.touched:
+            self._flusher.touch(self)
+
+    def keep_alive(self, now: float, ping_seconds: float, pong_seconds: float) -> None:
+        """Ping an idle peer; end one that let the last Ping go unanswered."""
+        silent = now - self._last_ping
+        if self._in_flight is not None:
+            if pong_seconds and silent >= pong_seconds:
+                self.end(CloseCode.TIMEOUT, "no Pong in time", reconnect=True)
+        elif ping_seconds and silent >= ping_seconds:
+            self.write(self._next_ping())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def end(
+        self, code: CloseCode, reason: str, *, reconnect: bool, after: float | None = None
+    ) -> None:
+        """Say ``bye`` and close. A slow consumer's outbox is dropped: the replay heals it."""
+        if self.closing:
+            return
+        if code is CloseCode.SLOW_CONSUMER:
+            self._outbox.clear()
+        self._outbox.append(encode(Bye(reason=reason, reconnect=reconnect, after=after)))
+        self.closing = True
+        self._held = None
+        self._transport.write(b"".join(self._outbox))
+        self._outbox.clear()
+        self._outbox_bytes = self._held_bytes = 0
+        self._transport.close(code, reason)
+
+
+class Flusher:
+    """Writes each touched connection once, at the end of the loop's turn."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        outbox_limit: int,
+        receipt_interval: float,
+        on_confirmed: Confirmed,
+        on_slow_consumer: Callable[[Connection], None],
+    ) -> None:
+        """``outbox_limit`` in bytes (0: none). ``receipt_interval``: seconds between two Pings
+        to a connection that has only group traffic."""
+        self.now = loop.time
+        self.outbox_limit = outbox_limit
+        self.interval = receipt_interval
+        self.on_confirmed = on_confirmed
+        self.on_slow_consumer = on_slow_consumer
+        self._loop = loop
+        self._touched: list[Connection] = []
+        self._later: dict[Connection, None] = {}
+
+    def touch(self, connection: Connection) -> None:
+        """The connection has something to write; it leaves at the end of this turn."""
+        if not self._touched:
+            self._loop.call_soon(self._flush)
+        connection.touched = True
+        self._touched.append(connection)
+
+    def touch_later(self, connection: Connection) -> None:
+        """The connection's next Ping is not due yet; look again when it is."""
+        if not self._later:
+            self._loop.call_later(self.interval, self._flush_later)
+        self._later[connection] = None
+
+    def _flush(self) -> None:
+        touched, self._touched = self._touched, []
+        for connection in touched:
+            connection.flush()
+
+    def _flush_later(self) -> None:
+        later, self._later = self._later, {}
+        for connection in later:
+            connection.flush()

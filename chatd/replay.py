@@ -1,0 +1,105 @@
+"""What a connection missed, on connecting: from the storage, oldest first, then live.
+
+The connection has been registered before, and holds live messages back meanwhile; so nothing
+falls between what the storage had and what came since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from chatd.connection import Connection
+from chatd.frames import Ready, encode, gap_frame, message_frame
+from chatd.models import Conversation, Mark, Position, ReceiptKind, now_ms
+from chatd.storage.base import Storage
+
+_PAGE: Final = 100
+
+
+class Replayer:
+    """Replays conversations onto a new connection and makes it live."""
+
+    def __init__(self, storage: Storage, claim: Callable[[Mark], None], *, limit: int) -> None:
+        """``limit``: messages per conversation (0: all); the rest is announced as a gap."""
+        self._storage = storage
+        self._claim = claim
+        self._limit = limit
+
+    async def replay(
+        self, connection: Connection, cursors: Mapping[Conversation, int] | None = None
+    ) -> int:
+        """Write what lies behind each cursor, or else behind the delivered mark; then go live.
+
+        Returns how many messages were replayed. ``cursors`` of conversations that are not the
+        user's are passed over; one beyond the conversation's end counts as none.
+        """
+        cursors = cursors or {}
+        positions = await self._storage.positions(connection.user)
+        held_from = connection.held_from()
+        replayed: dict[Conversation, int] = {}
+        count = 0
+        for position in positions:
+            conversation = position.conversation
+            if not connection.scope.covers(conversation):
+                continue
+            start = self._start(connection, position, cursors.get(conversation))
+            # Another device may have moved the mark past what this one still holds back.
+            start = min(start, held_from.get(conversation, start + 1) - 1)
+            if start < position.last_seq:
+                replayed[conversation] = position.last_seq
+                count += await self._replay(connection, position, start)
+        self.go_live(connection, replayed)
+        return count
+
+    def go_live(
+        self, connection: Connection, replayed: Mapping[Conversation, int] | None = None
+    ) -> None:
+        """Write what was held back and not replayed, and say that what follows is live."""
+        connection.release(replayed or {})
+        connection.write(encode(Ready()))
+
+    def _start(self, connection: Connection, position: Position, cursor: int | None) -> int:
+        if cursor is None or cursor > position.last_seq:
+            return position.delivered_seq
+        if cursor > position.delivered_seq and not connection.explicit:
+            # The client has it: only the Pong that said so was lost.
+            self._claim(
+                Mark(
+                    position.conversation,
+                    connection.user,
+                    ReceiptKind.DELIVERED,
+                    cursor,
+                    now_ms(),
+                )
+            )
+        return cursor
+
+    async def _replay(self, connection: Connection, position: Position, start: int) -> int:
+        conversation, count, reached = position.conversation, 0, start
+        end = min(position.last_seq, start + self._limit) if self._limit else position.last_seq
+        connection.begin(conversation, start + 1)
+        while reached < end and not connection.closing:
+            page = await self._storage.history(
+                conversation, after_seq=reached, before_seq=end + 1, limit=_PAGE
+            )
+            if not page:
+                break
+            for message in page:
+                if message.seq > reached + 1:
+                    self._gap(connection, conversation, reached + 1, message.seq - 1)
+                connection.write(encode(message_frame(message)))
+                connection.cover(conversation, message.seq)
+                reached = message.seq
+                if connection.pressed:
+                    await connection.drained()
+            count += len(page)
+        if reached < position.last_seq:
+            self._gap(connection, conversation, reached + 1, position.last_seq)
+        return count
+
+    def _gap(
+        self, connection: Connection, conversation: Conversation, first: int, last: int
+    ) -> None:
+        connection.write(encode(gap_frame(conversation, connection.user, first, last)))
+        connection.begin(conversation, last + 1)

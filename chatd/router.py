@@ -1,0 +1,357 @@
+"""The chat router: may this user, store it, and to whom does it go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from chatd.addresses import normalize_group
+from chatd.connection import Connection, Span
+from chatd.directory import Directory
+from chatd.errors import (
+    ChatError,
+    CloseCode,
+    GroupExists,
+    Invalid,
+    NotAMember,
+    NothingToLeave,
+    RateLimited,
+    Unavailable,
+    UnknownGroup,
+)
+from chatd.frames import (
+    Joined,
+    Left,
+    Outbound,
+    TypingNotice,
+    encode,
+    message_frame,
+    receipt_frame,
+)
+from chatd.journal import MessageJournal
+from chatd.models import (
+    Advance,
+    Conversation,
+    Draft,
+    Group,
+    Mark,
+    Message,
+    Outcome,
+    ReceiptKind,
+    Stored,
+    group_conversation,
+    group_of,
+    now_ms,
+    pair_conversation,
+    pair_of,
+)
+from chatd.receipts import Receipts
+from chatd.registry import ConnectionRegistry
+from chatd.storage.base import Storage
+
+Done = Callable[[Outcome | ChatError], None]
+
+
+class IdPool(Protocol):
+    """Where message ids come from, at once."""
+
+    def take(self) -> str: ...
+
+
+class SendLimit(Protocol):
+    """How often a user may send."""
+
+    def take(self, key: str, now: float) -> float:
+        """0.0 where the user may, else the seconds until then."""
+
+
+class Observer(Protocol):
+    """Who hears what the router does."""
+
+    def message_routed(self, copies: int) -> None: ...
+
+    def marks_stored(self, size: int) -> None: ...
+
+    def failed(self, event: str, error: BaseException) -> None: ...
+
+
+class ChatRouter:
+    """Everything that goes from one user to others passes here."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        registry: ConnectionRegistry,
+        journal: MessageJournal,
+        directory: Directory,
+        ids: IdPool,
+        send_limit: SendLimit,
+        observer: Observer,
+        text_chars: int,
+    ) -> None:
+        """``text_chars``: the longest text taken, in characters (0: no limit of its own)."""
+        self._storage = storage
+        self._registry = registry
+        self._journal = journal
+        self._directory = directory
+        self._ids = ids
+        self._send_limit = send_limit
+        self._observer = observer
+        self._text_chars = text_chars
+        self.receipts = Receipts(storage, observer, self.tell_receipt)
+
+    # -- who may -----------------------------------------------------------------------------
+
+    async def conversation(self, user: str, *, to: str | None, group: str | None) -> Conversation:
+        """The conversation a user names, by exactly one of another user and a group.
+
+        Raises:
+            Invalid: both or neither are named.
+            UnknownUser, UnknownGroup, NotAMember: it is none of this user's.
+        """
+        if (to is None) == (group is None):
+            raise Invalid.field("to", "or group: name exactly one of the two")
+        if to is not None:
+            return pair_conversation(user, await self._directory.require(to))
+        assert group is not None
+        return group_conversation(await self.require_member(user, group))
+
+    async def require_member(self, user: str, group: str) -> str:
+        """The group's name in its one form; `UnknownGroup` or `NotAMember` else."""
+        groups = self._registry.groups_of(user)
+        if groups is not None and group in groups:
+            return group
+        name = (await self.require_group(group)).name
+        if groups is None:
+            member = await self._storage.member(name, user) is not None
+        else:
+            member = name in groups
+        if not member:
+            raise NotAMember(f"only members of {name!r} may do this; join it first")
+        return name
+
+    async def load_groups(self, user: str) -> None:
+        """Read the groups of a user who has just come on line, so that sends need not ask."""
+        if self._registry.groups_of(user) is None:
+            self._registry.set_groups(user, await self._storage.group_names_of(user))
+
+    async def groups_of(self, user: str) -> Collection[str]:
+        """The names of the groups the user is a member of."""
+        groups = self._registry.groups_of(user)
+        return await self._storage.group_names_of(user) if groups is None else groups
+
+    async def require_group(self, name: str) -> Group:
+        """The group of that name, in any spelling; `UnknownGroup` where there is none."""
+        try:
+            group = await self._storage.group(normalize_group(name))
+        except ValueError:
+            group = None
+        if group is None:
+            raise UnknownGroup(f"there is no group {name[:64]!r}")
+        return group
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def send(
+        self,
+        sender: str,
+        conversation: Conversation,
+        text: str,
+        client_id: str | None,
+        done: Done,
+        origin: Connection | None = None,
+    ) -> None:
+        """Have a message stored and delivered; ``done`` hears the outcome, in commit order.
+
+        ``origin``, the connection it came from, gets no copy: it hears by ``done``.
+
+        Raises:
+            Invalid: the text or the client_id is none.
+            RateLimited: the user sends too fast.
+        """
+        self._check_text(text)
+        if client_id is not None:
+            check_client_id(client_id)
+        wait = self._send_limit.take(sender, asyncio.get_running_loop().time())
+        if wait:
+            raise RateLimited("too many messages in a short time; slow down", wait)
+        draft = Draft(
+            id=self._ids.take(),
+            conversation=conversation,
+            sender=sender,
+            text=text,
+            sent_at=now_ms(),
+            client_id=client_id,
+        )
+
+        def committed(outcome: Outcome | ChatError) -> None:
+            try:
+                done(outcome)
+            finally:
+                if isinstance(outcome, Stored):
+                    self._fan_out(outcome.message, origin)
+
+        self._journal.submit(draft, committed)
+
+    async def send_and_wait(
+        self, sender: str, conversation: Conversation, text: str, client_id: str | None
+    ) -> Outcome:
+        """`send`, for callers that wait for the outcome; refusals are raised."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome | ChatError) -> None:
+            if future.cancelled():
+                return
+            if isinstance(outcome, ChatError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        await self._journal.room()
+        self.send(sender, conversation, text, client_id, done)
+        return await future
+
+    def _check_text(self, text: str) -> None:
+        if not text.strip():
+            raise Invalid.field("text", "must hold something to read")
+        if self._text_chars and len(text) > self._text_chars:
+            raise Invalid.field(
+                "text", f"must be at most {self._text_chars} characters, this is {len(text)}"
+            )
+        if "\0" in text:
+            raise Invalid.field("text", "must not hold the character NUL")
+
+    def _fan_out(self, message: Message, origin: Connection | None) -> None:
+        frame = encode(message_frame(message))
+        copies = 0
+        for connection in self._audience(message.conversation):
+            if connection is not origin:
+                connection.deliver(message.conversation, message.seq, frame)
+                copies += 1
+        self._observer.message_routed(copies)
+
+    def _audience(self, conversation: Conversation) -> list[Connection]:
+        """The connections that carry this conversation: a copy, for any of them may end."""
+        group = group_of(conversation)
+        if group is not None:
+            return list(self._registry.of_group(group))
+        pair = pair_of(conversation)
+        assert pair is not None
+        return [c for user in dict.fromkeys(pair) for c in self._of_user(user, conversation)]
+
+    def _of_user(self, user: str, conversation: Conversation) -> Iterable[Connection]:
+        return [c for c in self._registry.of_user(user) if c.scope.covers(conversation)]
+
+    def typing(self, user: str, conversation: Conversation) -> None:
+        """Show the others that the user is typing."""
+        frame = encode(TypingNotice(sender=user, group=group_of(conversation)))
+        for connection in self._audience(conversation):
+            if connection.user != user:
+                connection.write(frame)
+
+    # -- receipts ----------------------------------------------------------------------------
+
+    async def claim(
+        self, user: str, conversation: Conversation, kind: ReceiptKind, seq: int
+    ) -> None:
+        """A client says that it has, or has read, everything up to ``seq``.
+
+        Raises `Invalid` where nothing that far has been written.
+        """
+        last = await self._storage.last_seq(conversation)
+        if seq > last:
+            raise Invalid.field("seq", f"must not be beyond the last one, {last}")
+        if seq:
+            self.receipts.claim(Mark(conversation, user, kind, seq, now_ms()))
+
+    async def store_receipts(self) -> None:
+        """Return once every claim so far is stored; `Unavailable` where that fails."""
+        if not await self.receipts.flush():
+            raise Unavailable("receipts can't be stored now; they will be, a little later")
+
+    def confirmed(self, connection: Connection, spans: list[Span]) -> None:
+        """A connection's Pong came: its client's stack has these runs."""
+        at = now_ms()
+        for span in spans:
+            self.receipts.claim(
+                Mark(
+                    conversation=span.conversation,
+                    user=connection.user,
+                    kind=ReceiptKind.DELIVERED,
+                    seq=span.seq,
+                    at=at,
+                    since=span.since,
+                )
+            )
+
+    def tell_receipt(self, advance: Advance) -> None:
+        """A mark moved: tell those who wrote what it now covers."""
+        frame = None
+        for sender in advance.senders:
+            for connection in self._of_user(sender, advance.conversation):
+                frame = frame or encode(receipt_frame(advance))
+                connection.write(frame)
+
+    # -- groups ------------------------------------------------------------------------------
+
+    async def create_group(self, creator: str, name: str, title: str | None) -> Group:
+        """Make a group whose first member is its creator; `GroupExists` where it is taken."""
+        group = Group(name=name, title=title, created_by=creator, created_at=now_ms())
+
+        async def create() -> bool:
+            created = await self._storage.create_group(group)
+            if created:
+                self._joined(name, creator)
+            return created
+
+        if not await self._journal.run(create):
+            raise GroupExists(f"there is a group {name!r} already; join it, or take another name")
+        return group
+
+    async def join(self, user: str, name: str) -> Group:
+        """Make the user a member; once more is no error. `UnknownGroup` where there is none."""
+        group = (await self.require_group(name)).name
+
+        async def join() -> None:
+            if await self._storage.join(group, user, now_ms()):
+                self._joined(group, user)
+
+        await self._journal.run(join)
+        return await self.require_group(group)
+
+    def _joined(self, group: str, user: str) -> None:
+        self._registry.join(group, user)
+        self._tell_members(group, Joined(group=group, user=user))
+
+    async def leave(self, user: str, name: str) -> None:
+        """End the membership; `NothingToLeave` where there is none."""
+        group = (await self.require_group(name)).name
+
+        async def leave() -> bool:
+            left = await self._storage.leave(group, user)
+            if left:
+                self._left(group, user)
+            return left
+
+        if not await self._journal.run(leave):
+            raise NothingToLeave(f"you are not a member of {group!r}")
+
+    def _left(self, group: str, user: str) -> None:
+        self._tell_members(group, Left(group=group, user=user))
+        self._registry.leave(group, user)
+        for connection in list(self._registry.of_user(user)):
+            if connection.scope.only_group == group:
+                connection.end(CloseCode.NOT_A_MEMBER, "not a member any more", reconnect=False)
+
+    def _tell_members(self, group: str, news: Outbound) -> None:
+        frame = encode(news)
+        for connection in list(self._registry.of_group(group)):
+            connection.write(frame)
+
+
+def check_client_id(client_id: str) -> None:
+    """`Invalid` unless it is 1 to 64 printable characters."""
+    if not 1 <= len(client_id) <= 64 or not client_id.isprintable():
+        raise Invalid.field("client_id", "must be 1 to 64 printable characters")
