@@ -1,0 +1,368 @@
+"""The composition root: build the server from its settings, start it, drain it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+from chatd.accounts import Accounts, SignupPolicy
+from chatd.connection import Connection, Flusher
+from chatd.directory import Directory
+from chatd.errors import CloseCode
+from chatd.handlers import auth, groups, health, messages, pages, socket as sockets, users
+from chatd.handlers.base import (
+    AddressCounter,
+    ApiHandler,
+    GuardedHandler,
+    NothingHere,
+    Route,
+    ServerState,
+    Services,
+)
+from chatd.ids import HttpSource, LocalSource, UuidPool, UuidSource
+from chatd.journal import MessageJournal
+from chatd.keepalive import KeepAlive
+from chatd.keys import KeyRing
+from chatd.limits import Buckets
+from chatd.logs import Logger, capture_library_logs, make_logger
+from chatd.metrics import Metrics
+from chatd.openapi import Documented, asyncapi_document, openapi_document
+from chatd.presence import PresenceBoard
+from chatd.receipts import Receipts
+from chatd.registry import ConnectionRegistry
+from chatd.replay import Replayer
+from chatd.router import ChatRouter
+from chatd.security import Passwords, Tokens
+from chatd.settings import Settings
+from chatd.storage import open_storage
+from chatd.storage.base import Storage
+
+ROUTES: Final[list[Route]] = [
+    *pages.ROUTES,
+    *auth.ROUTES,
+    *users.ROUTES,
+    *groups.ROUTES,
+    *messages.ROUTES,
+    *health.ROUTES,
+    *sockets.ROUTES,
+]
+
+_LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HEADER_SECONDS: Final = 20
+_POOL_SECONDS: Final = 2.0
+_LIMITED_KEYS: Final = 100_000
+
+
+def documented_operations() -> Documented:
+    """Every REST operation, by path and method."""
+    return {
+        route.path: route.handler.operations
+        for route in ROUTES
+        if issubclass(route.handler, ApiHandler)
+    }
+
+
+def served_hosts(settings: Settings) -> frozenset[str]:
+    """The Host names this server answers for."""
+    if settings.server.allowed_hosts:
+        return frozenset(settings.server.allowed_hosts)
+    host = settings.server.host.lower()
+    bound = f"[{host}]" if ":" in host else host
+    return frozenset({bound}) | (_LOOPBACK_HOSTS if bound in _LOOPBACK_HOSTS else frozenset())
+
+
+class App:
+    """One chatd server."""
+
+    def __init__(self, settings: Settings, log: Logger | None = None) -> None:
+        """Builds everything and starts nothing; needs a running event loop.
+
+        Raises what makes a start impossible: a storage URL or key file that can't be used.
+        """
+        self.settings = settings
+        self.log = log or make_logger(settings.logging.format, settings.logging.level)
+        self.metrics = Metrics(self.log)
+        self.state = ServerState()
+        settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.storage = open_storage(settings.storage.url, settings.storage.data_dir)
+        self.registry = ConnectionRegistry()
+        self.ids = UuidPool(
+            self._uuid_source(),
+            batch=settings.uuids.batch,
+            low_water=settings.uuids.low_water,
+            on_fallback=self.metrics.uuid_fallbacks.inc,
+            log=self.log,
+        )
+        self.passwords = Passwords()
+        self.journal = MessageJournal(self.storage, self.metrics)
+        self.presence = PresenceBoard(self.registry, self.storage, limit=settings.limits.presence)
+        self.services = self._services()
+        self.receipts: Receipts = self.services.router.receipts
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: HTTPServer | None = None
+        self._stopped = False
+        self._gauges()
+
+    def _uuid_source(self) -> UuidSource:
+        url = self.settings.uuids.source
+        return LocalSource() if url == "local" else HttpSource(url, _fetch)
+
+    def _services(self) -> Services:
+        settings, limits = self.settings, self.settings.limits
+        directory = Directory(self.storage)
+        router = ChatRouter(
+            storage=self.storage,
+            registry=self.registry,
+            journal=self.journal,
+            directory=directory,
+            ids=self.ids,
+            send_limit=Buckets(limits.send_per_second, limits.send_burst, _LIMITED_KEYS),
+            observer=self.metrics,
+            text_chars=limits.text_chars,
+        )
+        return Services(
+            settings=settings,
+            state=self.state,
+            storage=self.storage,
+            accounts=self._accounts(),
+            router=router,
+            journal=self.journal,
+            registry=self.registry,
+            directory=directory,
+            addresses=AddressCounter(),
+            presence=self.presence,
+            replayer=Replayer(self.storage, router.receipts.claim, limit=limits.replay),
+            flusher=Flusher(
+                asyncio.get_running_loop(),
+                outbox_limit=limits.outbox_bytes,
+                receipt_interval=settings.websocket.receipt_interval_ms / 1000,
+                on_confirmed=router.confirmed,
+                on_slow_consumer=self._slow_consumer,
+            ),
+            ids=self.ids,
+            metrics=self.metrics,
+            log=self.log,
+            hosts=served_hosts(settings),
+        )
+
+    def _accounts(self) -> Accounts:
+        auth_, limits = self.settings.auth, self.settings.limits
+        return Accounts(
+            storage=self.storage,
+            passwords=self.passwords,
+            tokens=Tokens(KeyRing.open(self.settings.key_path), auth_.issuer, auth_.token_seconds),
+            ids=self.ids,
+            signup=SignupPolicy(
+                open=auth_.signup == "open",
+                domains=frozenset(auth_.signup_domains if auth_.signup == "domains" else ()),
+            ),
+            sign_ins=_per_minute(limits.sign_in_per_minute),
+            failures=_per_minute(limits.sign_in_failures_per_minute),
+            on_end=self._end_sessions,
+        )
+
+    def _end_sessions(self, user: str, is_ended: Callable[[str], bool]) -> None:
+        for connection in list(self.registry.of_user(user)):
+            if is_ended(connection.login.token_id):
+                connection.end(CloseCode.UNAUTHENTICATED, "signed out", reconnect=False)
+
+    def _slow_consumer(self, connection: Connection) -> None:
+        self.log.warning(
+            "socket.slow_consumer", connection_id=connection.id, waiting=connection.waiting
+        )
+
+    def _gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("chatd_connections", "WebSockets open.", lambda: len(self.registry))
+        gauge("chatd_users_online", "Users on line.", lambda: len(self.registry.online_users()))
+        gauge("chatd_journal_waiting", "Entries the journal holds.", lambda: len(self.journal))
+        gauge("chatd_uuid_pool_level", "Message ids ready.", lambda: self.ids.level)
+
+    # -- the life of the server --------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Open the storage, run the coroutines, listen; returns the address to connect to.
+
+        Raises `StorageRefused`, `Unavailable` or OSError where that can't be done.
+        """
+        await self.storage.start()
+        self.state.epoch = await self.storage.epoch()
+        await self.services.accounts.start()
+        self._run(self.ids.run())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
+        keep_alive = KeepAlive(
+            self.registry,
+            ping_seconds=self.settings.websocket.ping_seconds,
+            pong_seconds=self.settings.websocket.pong_seconds,
+        )
+        for coroutine in (
+            self.journal.run_forever(),
+            self.receipts.run_forever(),
+            self.presence.run_forever(),
+            keep_alive.run_forever(),
+        ):
+            self._run(coroutine)
+        url = self._listen()
+        self.state.ready = True
+        self.log.info("server.started", url=url, storage=self.storage.promise)
+        return url
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.metrics.failed("server.coroutine_failed", error)
+
+    def _listen(self) -> str:
+        server = self.settings.server
+        listening = bind_sockets(server.port, server.host)
+        self._server = HTTPServer(
+            self.application(),
+            max_header_size=16 * 1024,
+            max_body_size=_drained_body(self.settings.limits.body_bytes),
+            body_timeout=_HEADER_SECONDS,
+            idle_connection_timeout=3600,
+        )
+        self._server.add_sockets(listening)
+        port = listening[0].getsockname()[1]
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        return f"http://{host}:{port}"
+
+    def application(self) -> Application:
+        """Tornado's application: the routes with their services."""
+        documents = {
+            "/openapi.json": json.dumps(openapi_document(documented_operations())).encode(),
+            "/asyncapi.json": json.dumps(asyncapi_document()).encode(),
+        }
+        arguments = {"services": self.services}
+        return Application(
+            [(pattern(route.path), route.handler, arguments) for route in ROUTES]
+            + pages.asset_routes(self.services, documents),
+            default_handler_class=NothingHere,
+            default_handler_args=arguments,
+            log_function=self._log_request,
+        )
+
+    def _log_request(self, handler: RequestHandler) -> None:
+        request, status = handler.request, handler.get_status()
+        seconds = request.request_time()
+        if isinstance(handler, ApiHandler):
+            self.metrics.requests.labels(request.method, str(status)).observe(seconds)
+        if isinstance(handler, GuardedHandler):
+            self.log.info(
+                "http.request",
+                method=request.method,
+                path=request.path,
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+                address=handler.client_address,
+                user_id=handler.user_id,
+                request_id=handler.request_id,
+            )
+
+    async def drain(self) -> None:
+        """Take nothing new, answer what was taken, say good-bye, store what is known; stop."""
+        if self.state.draining:
+            return
+        self.state.draining = True
+        self.log.info("server.draining", connections=len(self.registry))
+        try:
+            async with asyncio.timeout(self.settings.server.drain_seconds):
+                await self.journal.drain()
+                for connection in self.registry:
+                    connection.end(
+                        CloseCode.GOING_AWAY, "the server is stopping", reconnect=True, after=1
+                    )
+                while len(self.registry):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            self.log.warning("server.drain_timeout", connections=len(self.registry))
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Let go of everything. Safe at any time, started or not."""
+        if self._stopped:
+            return
+        self._stopped = self.state.draining = True
+        if self._server is not None:
+            self._server.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._server.close_all_connections(), 1)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.receipts.flush()
+        await self.presence.store()
+        self.passwords.close()
+        await self.storage.close()
+        self.log.info("server.stopped")
+
+
+def pattern(path: str) -> str:
+    """Tornado's regular expression for a path like ``/v1/groups/{name}``."""
+    return re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path))
+
+
+def _drained_body(limit: int) -> int:
+    """How much of a body that is too large is read and thrown away, in bytes.
+
+    ApiHandler answers 413 before it reads; a client that is still sending hears that only if
+    its connection isn't reset meanwhile. Beyond this Tornado closes.
+    """
+    return limit + (1 << 20) if limit else 1 << 30
+
+
+def _per_minute(limit: int) -> Buckets:
+    return Buckets(limit / 60, limit, _LIMITED_KEYS)
+
+
+async def _fetch(url: str) -> bytes:
+    response = await AsyncHTTPClient().fetch(url, request_timeout=10)
+    return response.body
+
+
+async def serve(settings: Settings, announce: Callable[[str, Storage], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    ``announce`` is told the address once connections are accepted.
+    """
+    app = App(settings)
+    release_logs = capture_library_logs(app.log)
+    try:
+        url = await app.start()
+        announce(url, app.storage)
+        await _signalled()
+        await app.drain()
+    finally:
+        await app.stop()
+        release_logs()
+
+
+async def _signalled() -> None:
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+
+    def first() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        arrived.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first)
+    await arrived.wait()

@@ -1,0 +1,81 @@
+"""For those who run the server: is it alive, can it work, what does it count."""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import ip_address
+
+from chatd.errors import Forbidden, Unauthenticated, Unavailable
+from chatd.handlers.base import ApiHandler, Route, operation
+from chatd.openapi import Answer
+from chatd.schemas import HealthView
+
+_TAG = "Operation"
+
+
+class LiveHandler(ApiHandler):
+    @operation(
+        "Whether the process lives",
+        _TAG,
+        answers={200: Answer("It does.", HealthView)},
+        public=True,
+    )
+    async def get(self) -> HealthView:
+        return HealthView(status="ok")
+
+
+class ReadyHandler(ApiHandler):
+    @operation(
+        "Whether the server can take work",
+        _TAG,
+        answers={200: Answer("It can.", HealthView)},
+        public=True,
+    )
+    async def get(self) -> HealthView:
+        state = self.services.state
+        if state.draining:
+            raise Unavailable("shutting down")
+        if not state.ready:
+            raise Unavailable("starting")
+        await self.services.storage.ping()
+        return HealthView(status="ok")
+
+
+class MetricsHandler(ApiHandler):
+    @operation(
+        "Counters in Prometheus' text format; from this machine, or with metrics.token",
+        _TAG,
+        Forbidden,
+        Unauthenticated,
+        answers={200: Answer("The metrics.", media_type="text/plain")},
+        public=True,
+    )
+    async def get(self) -> None:
+        self._check_reader()
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.write(self.services.metrics.text())
+
+    def _check_reader(self) -> None:
+        secret = self.services.settings.metrics.token
+        if secret is None:
+            if not _is_loopback(self.client_address):
+                raise Forbidden("metrics are for this machine only, unless metrics.token is set")
+            return
+        token = self.bearer_token() or ""
+        if not hmac.compare_digest(token.encode(), secret.get_secret_value().encode()):
+            raise Unauthenticated("send metrics.token as Authorization: Bearer TOKEN")
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether this is this machine; what a proxy calls "unknown" is not."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+ROUTES = [
+    Route("/healthz", LiveHandler),
+    Route("/readyz", ReadyHandler),
+    Route("/metrics", MetricsHandler),
+]

@@ -1,0 +1,465 @@
+"""The WebSocket: authentication, frames in, and the one place for errors in frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Final
+
+from tornado.websocket import WebSocketHandler
+
+from chatd.accounts import Session
+from chatd.connection import EVERYTHING, ONE_TO_ONE, Connection, Login, Scope, one_group
+from chatd.errors import (
+    BadRequest,
+    ChatError,
+    ClientIdReused,
+    CloseCode,
+    Forbidden,
+    Invalid,
+    NotAMember,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    UnknownGroup,
+)
+from chatd.frames import (
+    PROTOCOL_VERSION,
+    AnyInbound,
+    Auth,
+    Cursor,
+    ErrorFrame,
+    Hello,
+    Ping,
+    PongFrame,
+    Read,
+    Received,
+    Resume,
+    Send,
+    Typing,
+    client_id_of,
+    decode,
+    encode,
+    sent_frame,
+)
+from chatd.handlers.base import Route, Services, as_chat_error
+from chatd.handlers.pages import PageHandler
+from chatd.models import (
+    ClientIdConflict,
+    Conversation,
+    Duplicate,
+    Outcome,
+    ReceiptKind,
+    group_conversation,
+    group_of,
+    now_ms,
+    pair_conversation,
+    rfc3339,
+)
+from chatd.wire import Wire
+
+_SUBPROTOCOL: Final = "chatd.v1"
+_TOKEN_SUBPROTOCOL: Final = "bearer."
+_ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
+_REPLAYS: Final = ("undelivered", "resume", "none")
+_RECEIPTS: Final = ("automatic", "explicit")
+_FRAME_SECONDS: Final = 10.0
+"""How long the server waits for an ``auth`` or a ``resume`` frame."""
+_BAD_FRAMES: Final = 3
+_RATE_LIMITED_FRAMES: Final = 100
+
+
+class SocketHandler(PageHandler, WebSocketHandler):
+    """A live socket of a user, for all conversations."""
+
+    def initialize(self, services: Services) -> None:
+        super().initialize(services)
+        self.connection: Connection | None = None
+        self.scope: Scope = EVERYTHING
+        self._wire: Wire | None = None
+        self._replay = "undelivered"
+        self._explicit = False
+        self._starting: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+        self._resumed: asyncio.Future[Resume] | None = None
+        self._auth_deadline: asyncio.TimerHandle | None = None
+        self._counted = False
+        self._bad_frames = 0
+        self._rate_limited_frames = 0
+
+    # -- the handshake -----------------------------------------------------------------------
+
+    async def get(self, **path: str) -> None:
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            self.page()
+            return
+        if self.services.state.draining or not self.services.state.ready:
+            raise Unavailable("the server is starting or shutting down; connect again shortly")
+        self.check_origin_allowed()
+        self._read_arguments()
+        self._check_address_limit()
+        self.scope = self.scope_of(path)
+        token = self._token()
+        if token is not None:
+            self.session = await self.services.accounts.authenticate(token)
+            await self._check_may_open(self.session)
+        await super().get()
+
+    def page(self) -> None:
+        """The answer to a browser that asks for a page."""
+        raise BadRequest("this address speaks WebSocket: connect with a WebSocket client")
+
+    def scope_of(self, path: Mapping[str, str]) -> Scope:
+        """What a socket at this address carries."""
+        return EVERYTHING
+
+    def _read_arguments(self) -> None:
+        self.check_no_surplus_arguments(_ARGUMENTS)
+        self._replay = self._choice("replay", _REPLAYS)
+        self._explicit = self._choice("receipts", _RECEIPTS) == "explicit"
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value: str = self.get_query_argument(name, choices[0])
+        if value not in choices:
+            raise Invalid.field(name, f"must be one of: {', '.join(choices)}")
+        return value
+
+    def _token(self) -> str | None:
+        """The token, from any one of the places where a handshake may carry it."""
+        header = self.bearer_token()
+        query = self.get_query_argument("Authorization", None)
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        found = {token for token in (header, query and query.removeprefix("Bearer ")) if token}
+        found |= {
+            name.strip().removeprefix(_TOKEN_SUBPROTOCOL)
+            for name in offered
+            if name.strip().startswith(_TOKEN_SUBPROTOCOL)
+        }
+        if len(found) > 1:
+            raise BadRequest("the request carries two different tokens; send one")
+        return next(iter(found), None)
+
+    def _check_address_limit(self) -> None:
+        limit = self.services.settings.limits.connections_per_address
+        if limit and self.services.addresses.count(self.client_address) >= limit:
+            raise RateLimited("too many connections from this network address", 5)
+
+    async def _check_may_open(self, session: Session) -> None:
+        limit = self.services.settings.limits.connections_per_user
+        if limit and len(self.services.registry.of_user(session.user.email)) >= limit:
+            raise RateLimited(f"a user may have {limit} connections; close one first", 5)
+        if self.scope.only_group is not None:
+            name = await self.services.router.require_member(
+                session.user.email, self.scope.only_group
+            )
+            self.scope = one_group(name)
+
+    def check_origin(self, origin: str) -> bool:
+        # check_origin_allowed() has decided: Tornado asks only where Origin and Host differ.
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return _SUBPROTOCOL if _SUBPROTOCOL in subprotocols else None
+
+    def get_websocket_protocol(self) -> Wire | None:
+        if self.request.headers.get("Sec-WebSocket-Version") != "13":
+            return None
+        limit = self.services.settings.limits.frame_bytes
+        self._wire = Wire(self, limit or 1 << 30)
+        return self._wire
+
+    # -- the life of a socket ----------------------------------------------------------------
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        self.set_nodelay(True)
+        self.services.addresses.add(self.client_address)
+        self._counted = True
+        if self.session is not None:
+            self._begin(self.session)
+        else:
+            self._auth_deadline = asyncio.get_running_loop().call_later(
+                _FRAME_SECONDS, self.close, CloseCode.TIMEOUT, "no auth frame in time"
+            )
+
+    def _begin(self, session: Session) -> None:
+        services, wire = self.services, self._wire
+        assert wire is not None
+        if services.accounts.is_ended(session.claims):
+            self.close(CloseCode.UNAUTHENTICATED, "signed out")
+            return
+        self.session = session
+        self.connection = connection = Connection(
+            services.ids.take(),
+            _login(session),
+            self.scope,
+            wire,
+            services.flusher,
+            explicit=self._explicit,
+        )
+        services.registry.add(connection)
+        services.metrics.connections_opened.inc()
+        services.log.info(
+            "socket.opened",
+            connection_id=connection.id,
+            user_id=session.user.id,
+            address=self.client_address,
+            request_id=self.request_id,
+        )
+        connection.write(
+            encode(
+                Hello(
+                    version=PROTOCOL_VERSION,
+                    user=connection.user,
+                    connection_id=connection.id,
+                    epoch=services.state.epoch,
+                    expires_in=int(_seconds_left(session)),
+                    server_time=rfc3339(now_ms()),
+                )
+            )
+        )
+        self._resumed = asyncio.get_running_loop().create_future()
+        self._starting = asyncio.create_task(self._start(connection, self._resumed))
+
+    async def _start(self, connection: Connection, resumed: asyncio.Future[Resume]) -> None:
+        """Load the user's groups, replay, go live."""
+        try:
+            await self.services.router.load_groups(connection.user)
+            self._started.set()
+            if self._replay == "none":
+                self.services.replayer.go_live(connection)
+            else:
+                cursors = await self._cursors(resumed) if self._replay == "resume" else {}
+                count = await self.services.replayer.replay(connection, cursors)
+                self.services.metrics.replayed(count)
+            self.services.presence.welcome(connection)
+        except TimeoutError:
+            connection.end(CloseCode.TIMEOUT, "no resume frame in time", reconnect=True)
+        except Exception as error:
+            self.services.metrics.failed("socket.start_failed", error)
+            connection.end(CloseCode.INTERNAL_ERROR, "try again", reconnect=True, after=1)
+
+    async def _cursors(self, resumed: asyncio.Future[Resume]) -> dict[Conversation, int]:
+        async with asyncio.timeout(_FRAME_SECONDS):
+            resume = await resumed
+        if resume.epoch != self.services.state.epoch:
+            return {}
+        return {self._cursor_conversation(cursor): cursor.seq for cursor in resume.cursors}
+
+    def _cursor_conversation(self, cursor: Cursor) -> Conversation:
+        if cursor.user is not None:
+            return pair_conversation(self.user, cursor.user.strip().lower())
+        return group_conversation((cursor.group or "").strip().lower())
+
+    def on_pong(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.pong(data)
+
+    def on_close(self) -> None:
+        if self._counted:
+            self.services.addresses.remove(self.client_address)
+        if self._auth_deadline is not None:
+            self._auth_deadline.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+        code = str(self.close_code or "none")
+        if self.connection is not None:
+            self.connection.closing = True
+            self.services.registry.remove(self.connection)
+            self.services.metrics.connections_closed.labels(code).inc()
+            self.services.log.info(
+                "socket.closed",
+                connection_id=self.connection.id,
+                code=code,
+                request_id=self.request_id,
+            )
+
+    # -- frames ------------------------------------------------------------------------------
+
+    async def on_message(self, message: str | bytes) -> None:
+        if self.connection is not None and self.connection.closing:
+            return
+        if isinstance(message, bytes):
+            self._end(CloseCode.UNSUPPORTED_DATA, "frames are text")
+            return
+        try:
+            frame = decode(message)
+            self.services.metrics.frames_received.labels(type(frame).__name__.lower()).inc()
+            if isinstance(frame, Auth):
+                await self._authenticate(frame)
+            elif self.connection is None:
+                self._end(CloseCode.UNAUTHENTICATED, "the first frame must be auth")
+            else:
+                await self._handle(self.connection, frame)
+            self._bad_frames = 0
+        except Exception as error:
+            self._refuse(error, client_id_of(message))
+
+    async def _authenticate(self, frame: Auth) -> None:
+        try:
+            session = await self.services.accounts.authenticate(frame.token)
+            if self.connection is None:
+                await self._check_may_open(session)
+        except Unauthenticated:
+            self._end(CloseCode.UNAUTHENTICATED, "the token is not good")
+        except UnknownGroup:
+            self._end(CloseCode.UNKNOWN_GROUP, "no such group")
+        except NotAMember:
+            self._end(CloseCode.NOT_A_MEMBER, "not a member")
+        except RateLimited as error:
+            self._end(CloseCode.FLOODING, error.detail[:100])
+        else:
+            self._accept(session)
+
+    def _accept(self, session: Session) -> None:
+        if self.connection is None:
+            if self._auth_deadline is not None:
+                self._auth_deadline.cancel()
+            self._begin(session)
+        elif session.user.email != self.connection.user:
+            raise Forbidden("this socket is another user's; open a new one")
+        else:
+            self.session = session
+            self.connection.login = _login(session)
+
+    async def _handle(self, connection: Connection, frame: AnyInbound) -> None:
+        match frame:
+            case Resume():
+                self._resume(frame)
+                return
+            case Ping():
+                connection.write(encode(PongFrame()))
+                return
+        await self._started.wait()
+        match frame:
+            case Send():
+                await self._send(connection, frame)
+            case Received():
+                conversation = await self._conversation(frame.sender, frame.group)
+                await self._claim(conversation, ReceiptKind.DELIVERED, frame.seq)
+            case Read():
+                conversation = await self._conversation(frame.sender, frame.group)
+                await self._claim(conversation, ReceiptKind.READ, frame.seq)
+            case Typing():
+                conversation = await self._conversation(frame.to, frame.group)
+                self.services.router.typing(connection.user, conversation)
+
+    async def _conversation(self, to: str | None, group: str | None) -> Conversation:
+        """The conversation a frame names, which must be one that this socket carries."""
+        if to is None and group is None:
+            group = self.scope.only_group
+        conversation = await self.services.router.conversation(self.user, to=to, group=group)
+        if not self.scope.covers(conversation):
+            raise Forbidden("this socket does not carry that conversation; use /v1/ws")
+        return conversation
+
+    async def _claim(self, conversation: Conversation, kind: ReceiptKind, seq: int) -> None:
+        await self.services.router.claim(self.user, conversation, kind, seq)
+
+    def _resume(self, frame: Resume) -> None:
+        if self._replay != "resume" or self._resumed is None or self._resumed.done():
+            raise BadRequest("resume comes once, right after hello, with ?replay=resume")
+        for number, cursor in enumerate(frame.cursors):
+            if (cursor.user is None) == (cursor.group is None):
+                raise Invalid.field(
+                    f"cursors.{number}", "must name a user or a group, and one only"
+                )
+        self._resumed.set_result(frame)
+
+    async def _send(self, connection: Connection, frame: Send) -> None:
+        conversation = await self._conversation(frame.to, frame.group)
+
+        def done(outcome: Outcome | ChatError) -> None:
+            if isinstance(outcome, ClientIdConflict):
+                outcome = ClientIdReused("this client_id was sent with another text or target")
+            if isinstance(outcome, ChatError):
+                self._write_error(outcome, frame.client_id)
+            elif isinstance(outcome, Duplicate):
+                connection.write(encode(sent_frame(outcome.message, duplicate=True)))
+            else:
+                message = outcome.message
+                sent = encode(sent_frame(message, duplicate=False))
+                connection.acknowledge(message.conversation, message.seq, sent)
+
+        self.services.router.send(
+            connection.user, conversation, frame.text, frame.client_id, done, connection
+        )
+        self._rate_limited_frames = 0
+        if self.services.journal.full:
+            # Not reading on is what tells a client that it sends more than can be stored.
+            await self.services.journal.room()
+
+    # -- refusals ----------------------------------------------------------------------------
+
+    def _refuse(self, error: Exception, client_id: str | None) -> None:
+        if not isinstance(error, ChatError):
+            self.services.metrics.failed("socket.frame_failed", error)
+        refusal = as_chat_error(error, 500)
+        self._write_error(refusal, client_id)
+        if isinstance(refusal, RateLimited):
+            self._rate_limited_frames += 1
+            if self._rate_limited_frames >= _RATE_LIMITED_FRAMES:
+                self._end(CloseCode.FLOODING, "flooding")
+        if isinstance(refusal, BadRequest):
+            self._bad_frames += 1
+            if self._bad_frames >= _BAD_FRAMES:
+                self._end(CloseCode.BAD_FRAMES, "three frames in a row were none")
+
+    def _write_error(self, error: ChatError, client_id: str | None) -> None:
+        self.services.metrics.refusals.labels(error.code).inc()
+        frame = ErrorFrame(
+            code=error.code,
+            message=error.detail,
+            client_id=client_id,
+            retry_after=getattr(error, "retry_after", None),
+        )
+        if self.connection is not None:
+            self.connection.write(encode(frame))
+        elif self._wire is not None:
+            self._wire.write(encode(frame))
+
+    def _end(self, code: CloseCode, reason: str) -> None:
+        reconnect = code in (CloseCode.FLOODING, CloseCode.TIMEOUT)
+        if self.connection is not None:
+            self.connection.end(code, reason, reconnect=reconnect)
+        else:
+            self.close(code, reason)
+
+
+def _login(session: Session) -> Login:
+    return Login(
+        user=session.user.email,
+        user_id=session.user.id,
+        token_id=session.claims.token_id,
+        ends_at=asyncio.get_running_loop().time() + _seconds_left(session),
+    )
+
+
+def _seconds_left(session: Session) -> float:
+    return max(0, session.claims.expires_at - now_ms()) / 1000
+
+
+class OneToOneHandler(SocketHandler):
+    """The one-to-one page, and its socket."""
+
+    def page(self) -> None:
+        self.show("chat.html")
+
+    def scope_of(self, path: Mapping[str, str]) -> Scope:
+        return ONE_TO_ONE
+
+
+class GroupSocketHandler(SocketHandler):
+    """A group's page, and its socket."""
+
+    def page(self) -> None:
+        self.show("chat.html")
+
+    def scope_of(self, path: Mapping[str, str]) -> Scope:
+        return one_group(path["name"].strip().lower())
+
+
+ROUTES = [
+    Route("/v1/ws", SocketHandler),
+    Route("/chat/user", OneToOneHandler),
+    Route("/group/{name}/connect", GroupSocketHandler),
+]

@@ -1,0 +1,74 @@
+"""Finding users, and seeing who is on line."""
+
+from __future__ import annotations
+
+from chatd.directory import unknown_user
+from chatd.errors import UnknownUser
+from chatd.handlers.base import ApiHandler, Route, operation
+from chatd.handlers.paging import decode_cursor, page
+from chatd.models import User
+from chatd.openapi import Answer
+from chatd.schemas import Page, UserPresenceView, UsersQuery
+
+_TAG = "Users"
+
+
+class UsersHandler(ApiHandler):
+    @operation(
+        "List users, by address",
+        _TAG,
+        query=UsersQuery,
+        answers={200: Answer("A page of users.", Page[UserPresenceView])},
+    )
+    async def get(self, query: UsersQuery) -> Page[UserPresenceView]:
+        prefix = query.prefix.strip().lower()
+        after = decode_cursor(query.after, str) if query.after else ""
+        users = await self._users(query.online, prefix, after, query.limit + 1)
+        registry = self.services.registry
+        views = [
+            UserPresenceView.seen(user, online=registry.is_online(user.email)) for user in users
+        ]
+        return page(
+            views, query.limit, users[query.limit - 1].email if users[query.limit :] else ""
+        )
+
+    async def _users(self, online: bool | None, prefix: str, after: str, limit: int) -> list[User]:
+        storage, registry = self.services.storage, self.services.registry
+        if online:
+            emails = sorted(
+                email
+                for email in registry.online_users()
+                if email > after and email.startswith(prefix)
+            )
+            return await storage.users_by_email(emails[:limit])
+        if online is None:
+            return await storage.list_users(prefix=prefix, after=after, limit=limit)
+        found: list[User] = []
+        while len(found) < limit:
+            part = await storage.list_users(prefix=prefix, after=after, limit=limit)
+            found += [user for user in part if not registry.is_online(user.email)]
+            if len(part) < limit:
+                break
+            after = part[-1].email
+        return found[:limit]
+
+
+class UserHandler(ApiHandler):
+    @operation(
+        "One user",
+        _TAG,
+        UnknownUser,
+        answers={200: Answer("The user.", UserPresenceView)},
+    )
+    async def get(self, email: str) -> UserPresenceView:
+        address = await self.services.directory.require(email)
+        user = await self.services.storage.user_by_email(address)
+        if user is None:
+            raise unknown_user(address)
+        return UserPresenceView.seen(user, online=self.services.registry.is_online(address))
+
+
+ROUTES = [
+    Route("/v1/users", UsersHandler),
+    Route("/v1/users/{email}", UserHandler),
+]
