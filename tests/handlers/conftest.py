@@ -1,0 +1,40 @@
+"""A running server for each test, on every store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd.app import App
+from tests.chat import Chat, start_app
+
+
+@pytest.fixture(params=["memory:", "sqlite:chatd.db"], ids=["memory", "sqlite"])
+def storage_url(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the ``settings`` mark of the test asks for."""
+    mark = request.node.get_closest_marker("settings")
+    return dict(mark.kwargs) if mark else {}
+
+
+@pytest.fixture
+async def server(
+    io_loop: object, tmp_path: Path, storage_url: str, settings: dict[str, Any]
+) -> AsyncIterator[App]:
+    app = await start_app(tmp_path, storage_url, **settings)
+    yield app
+    await app.stop()
+
+
+@pytest.fixture
+async def chat(server: App) -> AsyncIterator[Chat]:
+    chat = Chat(await server.start())
+    yield chat
+    chat.close()

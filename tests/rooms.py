@@ -1,0 +1,189 @@
+"""Connections without a network: a clock moved by hand, and a transport that keeps everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, TypeVarTuple, Unpack
+
+from chatd.connection import EVERYTHING, Connection, Flusher, Login, Scope, Span
+from chatd.errors import CloseCode
+from chatd.frames import websocket_frame
+from chatd.models import Draft, group_conversation, pair_conversation
+
+ANN = "ann@example.org"
+BOB = "bob@example.org"
+EVE = "eve@example.org"
+PAIR = pair_conversation(ANN, BOB)
+GROUP = group_conversation("python")
+
+_Arguments = TypeVarTuple("_Arguments")
+
+
+class Clock(asyncio.AbstractEventLoop):
+    """As much of an event loop as a `Flusher` needs; turns and time pass only when told to."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._ready: list[asyncio.Handle] = []
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Arguments]], object],
+        *args: Unpack[_Arguments],
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Arguments]], object],
+        *args: Unpack[_Arguments],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(self._now + delay, callback, args, self, context)
+        self.timers.append(handle)
+        return handle
+
+    def turn(self) -> None:
+        """End this turn of the loop."""
+        ready, self._ready = self._ready, []
+        for handle in ready:
+            handle._run()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and what became due with it happen."""
+        self._now += seconds
+        due = [timer for timer in self.timers if timer.when() <= self._now]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        self._ready += due
+        self.turn()
+
+
+class Peer:
+    """A `chatd.connection.Transport` that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed: tuple[CloseCode, str] | None = None
+        self.unread = 0
+        self._taken = 0
+
+    def write(self, data: bytes) -> None:
+        assert self.closed is None, "nothing is written behind the close frame"
+        self.writes.append(data)
+
+    def backlog(self) -> int:
+        return self.unread
+
+    async def drained(self) -> None:
+        self.unread = 0
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        assert self.closed is None, "closed once"
+        self.closed = code, reason
+
+    def take(self) -> list[Any]:
+        """What was written since the last look: JSON of text frames, the payload of Pings."""
+        new, self._taken = self.writes[self._taken :], len(self.writes)
+        return [
+            payload if opcode == 0x9 else json.loads(payload)
+            for opcode, payload in parse_frames(b"".join(new))
+        ]
+
+
+def parse_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Opcode and payload of each unmasked, final frame (RFC 6455 section 5.2)."""
+    frames = []
+    while data:
+        assert data[0] & 0xF0 == 0x80, "final, and no reserved bit"
+        size, start = data[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:start], "big")
+        frames.append((data[0] & 0x0F, data[start : start + size]))
+        assert len(frames[-1][1]) == size, "whole"
+        data = data[start + size :]
+    return frames
+
+
+class Lab:
+    """A flusher on a clock of its own, the connections on it, and what it reports."""
+
+    def __init__(self, *, outbox_limit: int = 0, receipt_interval: float = 0.25) -> None:
+        self.clock = Clock()
+        self.confirmed: list[Span] = []
+        self.slow: list[Connection] = []
+        self.flusher = Flusher(
+            self.clock,
+            outbox_limit=outbox_limit,
+            receipt_interval=receipt_interval,
+            on_confirmed=lambda _, spans: self.confirmed.extend(spans),
+            on_slow_consumer=self.slow.append,
+        )
+        self._count = 0
+
+    def connect(
+        self,
+        user: str = ANN,
+        scope: Scope = EVERYTHING,
+        *,
+        live: bool = True,
+        explicit: bool = False,
+    ) -> tuple[Connection, Peer]:
+        """A new connection and the other end of it; unless ``live`` it holds messages back."""
+        self._count += 1
+        peer = Peer()
+        login = Login(user=user, user_id=user, token_id=f"t{self._count}", ends_at=1e9)
+        connection = Connection(
+            f"c{self._count}", login, scope, peer, self.flusher, explicit=explicit
+        )
+        if live:
+            connection.release({})
+        return connection, peer
+
+
+def numbered(seq: int) -> bytes:
+    """A frame that `Peer.take` shows as its number."""
+    return websocket_frame(0x1, str(seq).encode())
+
+
+def draft(number: int = 1, text: str | None = None, sender: str = ANN) -> Draft:
+    """A draft from Ann to Bob (or back)."""
+    return Draft(
+        id=f"id{number}",
+        conversation=PAIR,
+        sender=sender,
+        text=f"text {number}" if text is None else text,
+        sent_at=1_700_000_000_000 + number,
+    )
+
+
+class Observer:
+    """Keeps what the journal and the receipts report."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.marks: list[int] = []
+        self.failures: list[tuple[str, BaseException]] = []
+
+    def batch_stored(self, size: int, seconds: float) -> None:
+        self.batches.append(size)
+
+    def marks_stored(self, size: int) -> None:
+        self.marks.append(size)
+
+    def failed(self, event: str, error: BaseException) -> None:
+        self.failures.append((event, error))
