@@ -52,7 +52,6 @@ setup(
         "msgspec>=0.19",
         "prometheus-client>=0.20",
         "pydantic>=2.7",
-        "pydantic-settings>=2.5",
         "pyjwt>=2.13",
         "structlog>=24",
         "swagger-ui-py>=25",

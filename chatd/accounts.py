@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from chatd.errors import BadCredentials, RateLimited, SignupClosed, Unauthenticated
+from chatd.errors import (
+    BadCredentials,
+    RateLimited,
+    SignupClosed,
+    Unauthenticated,
+    Unavailable,
+)
 from chatd.models import User, now_ms
 from chatd.security import Claims, IssuedToken, Passwords, Tokens
 from chatd.storage.base import Storage
@@ -83,6 +90,7 @@ class Accounts:
         self._sign_ins = sign_ins
         self._failures = failures
         self._on_end = on_end
+        self._changing = asyncio.Lock()
         self._revoked: set[str] = set()
         self._generations: dict[str, int] = {}
 
@@ -108,7 +116,7 @@ class Accounts:
             # Somebody else signed up with the address just now.
             user = await self._storage.user_by_email(email)
         if user is None:
-            raise BadCredentials("the e-mail address or the password is wrong")
+            raise _bad_credentials()
         user = await self._check(user, password)
         return SignIn(user, self._tokens.issue(user), created=False)
 
@@ -126,14 +134,30 @@ class Accounts:
     async def _check(self, user: User, password: str) -> User:
         """The user, if this is the password; its hash is renewed where it has aged."""
         _charge(self._failures, user.email, "too many wrong passwords for this account")
-        verified = await self._passwords.verify(password, user.password_hash)
+        try:
+            verified = await self._passwords.verify(password, user.password_hash)
+        except Unavailable:
+            self._failures.give_back(user.email)
+            raise
         if not verified.ok:
-            raise BadCredentials("the e-mail address or the password is wrong")
+            raise _bad_credentials()
         self._failures.give_back(user.email)
         if verified.rehash:
-            renewed = await self._passwords.hash(password)
-            await self._storage.set_password(user.email, renewed, user.generation)
+            with contextlib.suppress(Unavailable):
+                return await self._set_password(user, password, user.generation) or user
         return user
+
+    async def _set_password(self, user: User, password: str, generation: int) -> User | None:
+        """The user with this password; None, changing nothing, where it was changed meanwhile."""
+        changed = msgspec.structs.replace(
+            user, password_hash=await self._passwords.hash(password), generation=generation
+        )
+        async with self._changing:
+            stored = await self._storage.user_by_id(user.id)
+            if stored is None or stored.generation != user.generation:
+                return None
+            await self._storage.set_password(user.email, changed.password_hash, generation)
+        return changed
 
     async def authenticate(self, token: str) -> Session:
         """Whose token this is; `Unauthenticated` where it is none, expired or revoked."""
@@ -162,16 +186,17 @@ class Accounts:
     async def change_password(self, session: Session, current: str, new: str) -> SignIn:
         """Replace the password, and revoke every token of the user but the one returned."""
         user = await self._check(session.user, current)
-        changed = msgspec.structs.replace(
-            user,
-            password_hash=await self._passwords.hash(new),
-            generation=user.generation + 1,
-        )
-        await self._storage.set_password(user.email, changed.password_hash, changed.generation)
-        self._generations[user.id] = changed.generation
+        changed = await self._set_password(user, new, user.generation + 1)
+        if changed is None:
+            raise _bad_credentials()
+        self._generations[changed.id] = changed.generation
         token = self._tokens.issue(changed)
-        self._on_end(user.email, lambda other: other != token.claims.token_id)
+        self._on_end(changed.email, lambda other: other != token.claims.token_id)
         return SignIn(changed, token, created=False)
+
+
+def _bad_credentials() -> BadCredentials:
+    return BadCredentials("the e-mail address or the password is wrong")
 
 
 def _charge(bucket: Buckets, key: str, why: str) -> None:

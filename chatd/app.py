@@ -281,6 +281,7 @@ class App:
             return
         self.state.draining = True
         self.log.info("server.draining", connections=len(self.registry))
+        gone = self._everybody_gone()
         try:
             async with asyncio.timeout(self.settings.server.drain_seconds):
                 await self.journal.drain()
@@ -288,11 +289,22 @@ class App:
                     connection.end(
                         CloseCode.GOING_AWAY, "the server is stopping", reconnect=True, after=1
                     )
-                while len(self.registry):
-                    await asyncio.sleep(0.02)
+                await gone.wait()
         except TimeoutError:
             self.log.warning("server.drain_timeout", connections=len(self.registry))
         await self.stop()
+
+    def _everybody_gone(self) -> asyncio.Event:
+        """An event that is set once there is no connection."""
+        gone = asyncio.Event()
+
+        def look(*_: object) -> None:
+            if not len(self.registry):
+                gone.set()
+
+        self.registry.on_edge(look)
+        look()
+        return gone
 
     async def stop(self) -> None:
         """Let go of everything. Safe at any time, started or not."""
@@ -310,7 +322,8 @@ class App:
         await self.presence.store()
         self.passwords.close()
         await self.storage.close()
-        self.log.info("server.stopped")
+        if self._server is not None:
+            self.log.info("server.stopped")
 
 
 def pattern(path: str) -> str:

@@ -6,16 +6,21 @@ a message's text or a query's value.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 
 _Event = MutableMapping[str, Any]
+
+_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+"""A JSON Web Token: three parts in base64url, the first of which starts with ``{"``."""
 
 
 def make_logger(format_: str, level: str, stream: TextIO | None = None) -> Logger:
@@ -27,21 +32,50 @@ def make_logger(format_: str, level: str, stream: TextIO | None = None) -> Logge
     stream = stream or sys.stderr
     readable = format_ == "text" or (format_ == "auto" and stream.isatty())
     render: list[Callable[..., Any]] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), repr_native_str=True)]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(),
+                repr_native_str=True,
+                # Where rich is installed, the default shows every variable: passwords, tokens.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if readable
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast(TextIO, _Sink(stream))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             _in_reading_order,
             *render,
+            _without_tokens,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     return logger
+
+
+class _Sink:
+    """A stream that keeps its failures to itself: a full disk or a pipe that nobody reads any
+    more must not end what was being logged."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def _without_tokens(_: object, __: str, line: Any) -> str:
+    """The rendered line: chatd logs no token, but a library that shows a request might."""
+    return _TOKEN.sub("[token]", line)
 
 
 def _in_reading_order(_: object, __: str, event: _Event) -> _Event:
@@ -58,13 +92,16 @@ class _Bridge(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._logger.log(
-            record.levelno,
-            "library.message",
-            logger=record.name,
-            message=record.getMessage(),
-            **({"exc_info": record.exc_info} if record.exc_info else {}),
-        )
+        try:
+            self._logger.log(
+                min(record.levelno // 10 * 10, logging.CRITICAL),
+                "library.message",
+                logger=record.name,
+                message=record.getMessage(),
+                **({"exc_info": record.exc_info} if record.exc_info else {}),
+            )
+        except Exception:
+            self.handleError(record)
 
 
 def capture_library_logs(logger: Logger) -> Callable[[], None]:

@@ -24,8 +24,7 @@ PASSWORD_CHARACTERS: Final = (8, 128)
 AUDIENCE: Final = "chatd"
 ALGORITHM: Final = "HS256"
 LEEWAY_SECONDS: Final = 60
-"""How far the clocks of those who issue and verify may be apart. It stretches both ends of a
-token's life: the token itself is accepted this long after it expired."""
+"""How far the clock that issued a token may be ahead of ours."""
 
 TOKEN_CHARACTERS: Final = 4096
 
@@ -191,12 +190,15 @@ class Tokens:
     def verify(self, token: str) -> Claims:
         """What a good token says; `Unauthenticated` for any other, never showing it.
 
-        Clocks may be `LEEWAY_SECONDS` apart. Whether the token was revoked, and whether its
+        It may come from a clock that is up to `LEEWAY_SECONDS` ahead, but it ends on the second:
+        what a user was told of its life holds. Whether the token was revoked, and whether its
         generation is still the user's, is for the caller to see.
         """
         try:
-            payload = self._decode(token)
-            return msgspec.convert(payload, _Payload).claims()
+            claims = msgspec.convert(self._decode(token), _Payload).claims()
+            if claims.expires_at <= now_ms():
+                raise jwt.ExpiredSignatureError
+            return claims
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired: sign in again.") from None
         except jwt.ImmatureSignatureError:

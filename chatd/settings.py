@@ -167,7 +167,7 @@ class Uuids(_Section):
 
 
 class Limits(_Section):
-    sign_in_per_minute: Limit = 30
+    sign_in_per_minute: Limit = 120
     sign_in_failures_per_minute: Limit = 10
     send_per_second: Limit = 100
     send_burst: Limit = 1000

@@ -1,12 +1,13 @@
 """Tornado's WebSocket protocol, written to the way chatd writes: whole frames, once a turn.
 
 The handshake, reading, fragmentation, Pongs and the closing handshake are Tornado's own. All
-that is leaned on beyond Tornado's public API stands in `Wire.backlog` and in the two methods
-that are overridden; ``tests/test_wire.py`` says so when a new Tornado changes them.
+that is leaned on beyond Tornado's public API stands in `Wire.backlog` and in the methods that
+are overridden; ``tests/test_wire.py`` says so when a new Tornado changes them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from asyncio import Future
 
@@ -43,10 +44,19 @@ class Wire(WebSocketProtocol13):
     async def drained(self) -> None:
         """Return once everything written so far is with the system, or the socket is gone."""
         if self._last_write is not None:
-            with contextlib.suppress(StreamClosedError):
-                await self._last_write
+            await asyncio.wait([self._last_write])
+
+    async def _receive_frame(self) -> None:
+        self._frame_mask = None
+        await super()._receive_frame()
+        if self._frame_mask is None:
+            self._abort()
 
     def _handle_message(self, opcode: int, data: bytes) -> Future[None] | None:
+        # RFC 6455 section 5.1: a server takes no frame that is not masked, where Tornado would.
+        if self._frame_mask is None:
+            self._abort()
+            return None
         # RFC 6455 section 8.1: text that is not UTF-8 fails the connection with 1007, where
         # Tornado would drop it without a word.
         if opcode == _TEXT and not self._frame_compressed:
@@ -57,3 +67,10 @@ class Wire(WebSocketProtocol13):
                 self._abort()
                 return None
         return super()._handle_message(opcode, data)
+
+    def _abort(self) -> None:
+        # RFC 6455 section 7.1.7: say why. What Tornado aborts unsaid, once it has read, is a
+        # frame that it can't take.
+        if self._wire_bytes_in and not self.is_closing():
+            self.close(CloseCode.PROTOCOL_ERROR, "not a frame that RFC 6455 allows")
+        super()._abort()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, cast
 
 import pytest
+from _pytest.fixtures import SubRequest
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    fixturedef: pytest.FixtureDef[Any], request: SubRequest
 ) -> object | None:
     """Run async fixtures on the test's ``io_loop``, which pytest-tornasync gives to tests only.
 
@@ -23,7 +25,7 @@ def pytest_fixture_setup(
     loop = request.getfixturevalue("io_loop")
     arguments = {name: request.getfixturevalue(name) for name in fixturedef.argnames}
     if is_generator:
-        generator = function(**arguments)
+        generator = cast(AsyncGenerator[object, None], function(**arguments))
         result = loop.run_sync(generator.__anext__)
 
         async def finish() -> None:
@@ -34,4 +36,4 @@ def pytest_fixture_setup(
     else:
         result = loop.run_sync(lambda: function(**arguments))
     fixturedef.cached_result = (result, fixturedef.cache_key(request), None)
-    return result
+    return cast(object, result)

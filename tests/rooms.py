@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from contextvars import Context
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, cast
 
 from chatd.connection import EVERYTHING, Connection, Flusher, Login, Scope, Span
 from chatd.errors import CloseCode
@@ -19,56 +18,39 @@ EVE = "eve@example.org"
 PAIR = pair_conversation(ANN, BOB)
 GROUP = group_conversation("python")
 
-_Arguments = TypeVarTuple("_Arguments")
 
-
-class Clock(asyncio.AbstractEventLoop):
+class Clock:
     """As much of an event loop as a `Flusher` needs; turns and time pass only when told to."""
 
     def __init__(self) -> None:
         self._now = 1000.0
-        self._ready: list[asyncio.Handle] = []
-        self.timers: list[asyncio.TimerHandle] = []
+        self._ready: list[Callable[[], object]] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
 
     def time(self) -> float:
         return self._now
 
-    def get_debug(self) -> bool:
-        return False
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._ready.append(callback)
 
-    def call_soon(
-        self,
-        callback: Callable[[Unpack[_Arguments]], object],
-        *args: Unpack[_Arguments],
-        context: Context | None = None,
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
-
-    def call_later(
-        self,
-        delay: float,
-        callback: Callable[[Unpack[_Arguments]], object],
-        *args: Unpack[_Arguments],
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(self._now + delay, callback, args, self, context)
-        self.timers.append(handle)
-        return handle
+    def call_later(self, delay: float, callback: Callable[[], object]) -> None:
+        self.timers.append((self._now + delay, callback))
 
     def turn(self) -> None:
         """End this turn of the loop."""
         ready, self._ready = self._ready, []
-        for handle in ready:
-            handle._run()
+        for callback in ready:
+            callback()
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and what became due with it happen."""
         self._now += seconds
-        due = [timer for timer in self.timers if timer.when() <= self._now]
-        self.timers = [timer for timer in self.timers if timer not in due]
-        self._ready += due
+        timers, self.timers = self.timers, []
+        for when, callback in timers:
+            if when <= self._now:
+                self._ready.append(callback)
+            else:
+                self.timers.append((when, callback))
         self.turn()
 
 
@@ -127,7 +109,7 @@ class Lab:
         self.confirmed: list[Span] = []
         self.slow: list[Connection] = []
         self.flusher = Flusher(
-            self.clock,
+            cast(asyncio.AbstractEventLoop, self.clock),
             outbox_limit=outbox_limit,
             receipt_interval=receipt_interval,
             on_confirmed=lambda _, spans: self.confirmed.extend(spans),

@@ -186,9 +186,7 @@ async def test_what_an_operation_raises_goes_to_its_caller_only(io_loop: Any, ro
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_a_caller_that_goes_away_stops_nothing(
-    io_loop: Any, room: Room, fails: bool
-) -> None:
+async def test_a_caller_that_goes_away_stops_nothing(io_loop: Any, room: Room, fails: bool) -> None:
     async def work() -> None:
         caller.cancel()
         await asyncio.sleep(0)

@@ -136,7 +136,7 @@ async def test_a_flush_waits_for_what_another_is_storing_and_then_stores_the_res
     assert not second.done()
     assert len(room.storage.calls) == 1
     room.storage.open.set()
-    assert await asyncio.gather(first, second) == [True, True]
+    assert all(await asyncio.gather(first, second))
     assert room.storage.calls == [[mark(1)], [mark(2)]]
     assert room.told_seqs == [1, 2]
 

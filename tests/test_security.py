@@ -254,14 +254,13 @@ def test_a_token_made_by_hand_verifies(tokens: Tokens, keys: KeyRing) -> None:
 
 
 def test_a_token_that_expired_says_sign_in_again(tokens: Tokens) -> None:
-    old = tokens.issue(ANN, now_ms() - (SECONDS + 61) * 1000)
+    old = tokens.issue(ANN, now_ms() - SECONDS * 1000)
     assert refusal(tokens, old.token) == "The token has expired: sign in again."
 
 
-def test_clocks_may_be_a_minute_apart(tokens: Tokens) -> None:
-    for now in (now_ms() + 55_000, now_ms() - (SECONDS + 55) * 1000):
-        token, claims = tokens.issue(ANN, now)
-        assert tokens.verify(token) == claims
+def test_the_clock_of_the_issuer_may_be_a_minute_ahead(tokens: Tokens) -> None:
+    token, claims = tokens.issue(ANN, now_ms() + 55_000)
+    assert tokens.verify(token) == claims
 
 
 def test_a_token_from_the_future_blames_the_clock(tokens: Tokens) -> None:

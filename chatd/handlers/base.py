@@ -199,7 +199,7 @@ class GuardedHandler(RequestHandler):
         token = self.bearer_token()
         if token is None:
             raise Unauthenticated(
-                "sign in with POST /v1/auth/sign-in, and send the header Authorization: Bearer TOKEN"
+                "sign in with POST /v1/auth/sign-in, then send Authorization: Bearer TOKEN"
             )
         self.session = await self.services.accounts.authenticate(token)
         return self.session

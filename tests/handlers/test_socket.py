@@ -227,7 +227,13 @@ async def test_the_same_send_again_is_one_message(io_loop: Any, chat: Chat) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["👩‍👩‍👧‍👦 emoji", "שלום עולם العربية", "x" * 4000, 'quotes " and \\ and \n breaks', "𝔘𝔫𝔦\u0301\u200d"],
+    [
+        "👩‍👩‍👧‍👦 emoji",
+        "שלום עולם العربية",
+        "x" * 4000,
+        'quotes " and \\ and \n breaks',
+        "𝔘𝔫𝔦\u0301\u200d",
+    ],
     ids=["emoji", "right-to-left", "longest", "escapes", "combining"],
 )
 async def test_any_text_arrives_unchanged(io_loop: Any, chat: Chat, text: str) -> None:
@@ -256,8 +262,7 @@ async def test_many_senders_make_one_order_for_all(io_loop: Any, chat: Chat) -> 
         await socket.__aenter__()
     for number, socket in itertools.product(range(20), sockets):
         await socket.send(type="send", group="python", text=str(number))
-    for socket in sockets:
-        await eventually(lambda socket=socket: len(socket.of("message", "sent")) == 100)
+    await eventually(lambda: all(len(s.of("message", "sent")) == 100 for s in sockets))
     orders = []
     for socket in sockets:
         assert [frame["seq"] for frame in socket.of("message")] == sorted(

@@ -86,6 +86,7 @@ async def walk(page: Callable[[T | None], Awaitable[list[T]]], size: int) -> lis
     while True:
         items = await page(found[-1] if found else None)
         assert len(items) <= size
+        assert not found or not items or items[-1] != found[-1], "the walk stands still"
         found += items
         if len(items) < size:
             return found

@@ -1,0 +1,79 @@
+"""A chatd process of its own: started, ended and killed as an administrator would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+START_SECONDS = 20
+
+
+class Server:
+    """One data folder and, at times, the process that serves it."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        storage: str = "sqlite:chatd.db",
+        environment: Mapping[str, str] | None = None,
+        measured: bool = True,
+    ) -> None:
+        """``measured``: whether its coverage counts, which makes it several times slower."""
+        self._command = [sys.executable, "-m", "chatd.cli", "--port", "0", "--storage", storage]
+        self._command += ["--data-dir", str(data_dir), *arguments]
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if measured or not k.startswith("COVERAGE_")},
+            "CHATD_LIMITS__SIGN_IN_PER_MINUTE": "0",
+            **(environment or {}),
+        }
+        self.log = data_dir / "log.txt"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self.process: subprocess.Popen[str]
+        self.url = ""
+
+    def start(self) -> str:
+        """Start it; returns the address it says it listens on."""
+        self.close()
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("chatd: listening on http://"), self.log.read_text()
+        self.url = line.split()[-1]
+        return self.url
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait(START_SECONDS)
+
+    def terminate(self) -> int:
+        """Ask it to end; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(START_SECONDS)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if hasattr(self, "process"):
+            if self.process.poll() is None:
+                self.terminate()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def cpu_seconds(self) -> float:
+        """The processor time the running process has used so far, all its threads together."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatd.directory import Directory
+from chatd.errors import Unavailable, UnknownUser
+from chatd.models import User
+from tests.rooms import ANN, BOB
+
+
+class Users:
+    """Knows Ann, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.out = False
+
+    async def user_by_email(self, email: str) -> User | None:
+        self.asked.append(email)
+        if self.out:
+            raise Unavailable("no")
+        return User("u1", email, "", 1) if email != BOB else None
+
+
+@pytest.fixture
+def users() -> Users:
+    return Users()
+
+
+async def test_a_user_is_known_in_any_spelling_and_asked_for_once(
+    io_loop: Any, users: Users
+) -> None:
+    directory = Directory(users)
+    for spelling in (ANN, " Ann@Example.ORG ", ANN):
+        assert await directory.require(spelling) == ANN
+    assert users.asked == [ANN]
+
+
+async def test_who_is_no_user_is_asked_for_every_time(io_loop: Any, users: Users) -> None:
+    directory = Directory(users)
+    for _ in range(2):
+        with pytest.raises(UnknownUser, match="nobody has signed up as 'bob@"):
+            await directory.require(BOB)
+    assert users.asked == [BOB, BOB]
+
+
+@pytest.mark.parametrize("email", ["", "no address", "x" * 100_000, "a b@example.org", "\0@x.org"])
+async def test_what_is_no_address_is_no_user(io_loop: Any, users: Users, email: str) -> None:
+    with pytest.raises(UnknownUser) as got:
+        await Directory(users).require(email)
+    assert users.asked == []
+    assert len(got.value.detail) < 2000
+
+
+async def test_a_failure_is_not_remembered(io_loop: Any, users: Users) -> None:
+    directory = Directory(users)
+    users.out = True
+    with pytest.raises(Unavailable):
+        await directory.require(ANN)
+    users.out = False
+    assert await directory.require(ANN) == ANN
+
+
+async def test_it_remembers_so_many_and_no_more(
+    io_loop: Any, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.directory._REMEMBERED", 3)
+    directory = Directory(users)
+    emails = [f"u{number}@example.org" for number in range(4)]
+    for email in [*emails, *emails[1:], emails[0]]:
+        await directory.require(email)
+    assert users.asked == [*emails, emails[0]]
