@@ -373,6 +373,16 @@ def test_up_to_the_limit_nobody_is_cut_off() -> None:
     assert peer.take() == [1, 2, PING_1]
 
 
+def test_what_the_peer_has_read_counts_no_more() -> None:
+    lab = Lab(outbox_limit=10)
+    connection, peer = lab.connect()
+    for number in range(10):
+        connection.write(numbered(number))
+        lab.clock.turn()
+        assert connection.waiting == 0
+    assert peer.take() == list(range(10))
+
+
 def test_a_limit_of_0_is_none(lab: Lab) -> None:
     connection, peer = lab.connect()
     peer.unread = 1 << 40

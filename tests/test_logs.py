@@ -145,12 +145,13 @@ def test_a_log_that_can_not_be_written_ends_nothing(format_: str) -> None:
 def test_library_warnings_become_events_and_less_is_left_out(
     captured: None, stream: io.StringIO
 ) -> None:
-    library = logging.getLogger("tornado.general")
+    library = logging.getLogger("talkative.library")
+    library.setLevel(logging.DEBUG)
     library.warning("odd %s from %s", "thing", NASTY)
     library.info("nothing worth telling")
     (event,) = events(stream)
     assert event["event"] == "library.message"
-    assert event["logger"] == "tornado.general"
+    assert event["logger"] == "talkative.library"
     assert event["level"] == "warning"
     assert event["message"] == f"odd thing from {NASTY}"
 

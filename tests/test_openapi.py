@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from tornado.httputil import HTTPServerRequest, RequestStartLine
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.web import RequestHandler
 
 from chatd.app import ROUTES, App
@@ -110,7 +110,7 @@ async def test_every_route_is_documented_and_every_document_routed(
     assert sum(issubclass(rule.target, ApiHandler) for rule in rules) == len(promised)
     for endpoint in chat.openapi.endpoints:
         line = RequestStartLine(endpoint.method, endpoint.url(), "HTTP/1.1")
-        request = HTTPServerRequest(start_line=line)
+        request = HTTPServerRequest(start_line=line, headers=HTTPHeaders({"Host": "localhost"}))
         target = next(rule.target for rule in rules if rule.matcher.match(request) is not None)
         assert implemented(target) == promised[endpoint.path]
 
@@ -126,6 +126,17 @@ async def test_a_method_is_answered_where_it_is_documented_and_nowhere_else(
             if answer.status != 405:
                 answered.add(method)
         assert answered == promised, path
+
+
+async def test_every_list_is_read_in_pages_of_up_to_200(io_loop: Any, chat: DocumentedChat) -> None:
+    lists = [one for one in chat.openapi.endpoints if "limit" in one.query]
+    assert len(lists) == 7
+    for endpoint in lists:
+        limit = endpoint.query["limit"]["schema"]
+        assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 200, 50)
+        is_history = endpoint.path.endswith("/messages")
+        arguments = {"before_seq", "after_seq"} if is_history else {"after"}
+        assert set(endpoint.query) >= arguments
 
 
 async def test_every_example_fits_its_schema(io_loop: Any, chat: DocumentedChat) -> None:
@@ -374,6 +385,7 @@ async def test_every_frame_that_fits_its_schema_is_one(io_loop: Any, asyncapi: A
 async def test_every_frame_that_does_not_fit_is_refused(io_loop: Any, asyncapi: AsyncApi) -> None:
     tried = 0
     for schema in asyncapi.messages("receive").values():
+        assert schema["additionalProperties"] is False
         *_, whole = instances(asyncapi, schema)
         for name, value in wrong_values(whole):
             frame = {**whole, name: value}

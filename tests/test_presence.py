@@ -97,6 +97,16 @@ async def test_comings_and_goings_are_gathered_into_one_frame(io_loop: Any, room
     assert room.heard(ann) == [(["dan@example.org", EVE], [BOB])]
 
 
+async def test_who_went_and_comes_again_later_is_told_each_time(io_loop: Any, room: Room) -> None:
+    _, ann = room.come(ANN)
+    for _ in range(2):
+        bob, _ = room.come(BOB)
+        room.tell()
+        room.go(bob)
+        room.tell()
+    assert room.heard(ann)[2:] == [([], [BOB]), ([BOB], []), ([], [BOB])]
+
+
 async def test_who_goes_and_comes_back_meanwhile_is_told_of_nothing(
     io_loop: Any, room: Room
 ) -> None:
@@ -251,6 +261,21 @@ async def test_what_could_not_be_stored_is_stored_the_next_time(
     room.storage.out = False
     await room.board.store()
     assert room.storage.seen == {ANN: 3, BOB: 2}
+
+
+async def test_who_goes_while_others_are_being_stored_is_stored_next(
+    io_loop: Any, room: Room
+) -> None:
+    room.storage.open.clear()
+    room.go(room.come(ANN)[0])
+    storing = asyncio.create_task(room.board.store())
+    await asyncio.sleep(0)
+    room.go(room.come(BOB)[0])
+    room.storage.open.set()
+    await storing
+    assert list(room.storage.seen) == [ANN]
+    await room.board.store()
+    assert list(room.storage.seen) == [ANN, BOB]
 
 
 async def test_what_was_being_stored_when_the_server_stops_is_not_lost(

@@ -83,7 +83,8 @@ class Client:
 
     async def ended(self) -> None:
         """Return once the server has let go of the connection, having said no more."""
-        assert await asyncio.wait_for(self._loop.sock_recv(self._socket, 1), PATIENCE) == b""
+        rest = await asyncio.wait_for(self._loop.sock_recv(self._socket, 1), PATIENCE)
+        assert self._data + rest == b""
         await eventually(lambda: self.echo.ended)
 
     def close(self) -> None:

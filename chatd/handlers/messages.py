@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from chatd.errors import (
     ClientIdReused,
@@ -40,15 +41,15 @@ from chatd.schemas import (
 
 _TAG = "Messages"
 _ABSENT = (UnknownUser, UnknownGroup, NotAMember)
-_HISTORY = {200: Answer("Messages by seq ascending.", HistoryView)}
-_SENT = {
+_HISTORY: Final = {200: Answer("Messages by seq ascending.", HistoryView)}
+_SENT: Final = {
     201: Answer("The message is stored.", SentView),
     200: Answer("The same send again: the message as stored before.", SentView),
 }
 # Without a client_id, which names one message: the next would be that one, or refused.
-_MESSAGE = {"text": "Hello, world"}
-_MARKED = {204: Answer("Stored; those who wrote what it covers are told.")}
-_KINDS = {"delivered_seq": ReceiptKind.DELIVERED, "read_seq": ReceiptKind.READ}
+_MESSAGE: Final = {"text": "Hello, world"}
+_MARKED: Final = {204: Answer("Stored; those who wrote what it covers are told.")}
+_KINDS: Final = {"delivered_seq": ReceiptKind.DELIVERED, "read_seq": ReceiptKind.READ}
 
 
 class _ConversationHandler(ApiHandler):

@@ -39,7 +39,7 @@ async def test_users_are_listed_by_address(io_loop: Any, chat: Chat) -> None:
 
 
 async def test_a_prefix_selects_the_addresses_that_start_with_it(io_loop: Any, chat: Chat) -> None:
-    ann, *_ = await crowd(chat, "ann", "anton", "bob")
+    ann, *_ = await crowd(chat, "ann", "anton", "joan")
     assert await listed(ann, "?prefix=an") == ["ann", "anton"]
     assert await listed(ann, "?prefix=AN") == ["ann", "anton"]
     assert await listed(ann, "?prefix=ann%40example.org") == ["ann"]

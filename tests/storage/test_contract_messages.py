@@ -171,14 +171,17 @@ async def test_a_draft_may_be_stored_again_without_harm(storage: Storage) -> Non
 
 async def test_an_id_is_never_given_to_a_second_message(storage: Storage) -> None:
     first = draft()
-    other = msgspec.structs.replace(first, text="other")
-    outcomes = await storage.append([first, draft(), other])
-    assert outcomes[2] == ClientIdConflict()
-    assert await storage.append([other, draft()]) == [
-        ClientIdConflict(),
-        Stored((await storage.history(ANN_AND_BOB, limit=1))[0]),
+    others = [
+        msgspec.structs.replace(first, text="other"),
+        msgspec.structs.replace(first, conversation=CLUB),
+        msgspec.structs.replace(first, sender=BOB),
+        msgspec.structs.replace(first, client_id="1"),
     ]
-    assert await storage.last_seq(ANN_AND_BOB) == 3
+    assert (await storage.append([first, *others]))[1:] == [ClientIdConflict()] * 4
+    outcomes = await storage.append([*others, draft()])
+    assert outcomes[:4] == [ClientIdConflict()] * 4
+    assert stored(outcomes[4]).seq == 2
+    assert await storage.last_seq(CLUB) == 0
 
 
 async def test_many_appends_at_once_leave_one_order_without_hole_or_double(

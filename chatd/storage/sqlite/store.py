@@ -41,7 +41,7 @@ class SqliteStorage(Storage):
 
     def __init__(self, path: Path) -> None:
         """``path``: the database file. `start` makes it, and its folder, where there is none."""
-        self._path = path
+        self._path = path.absolute()
         self._database: Database | None = None
         self._conversations = Conversations()
         self._tokens_expired_by = 0

@@ -89,9 +89,11 @@ class Writer:
 
     def _undo(self) -> None:
         self._forget()
-        # Some errors, a full disk among them, end the transaction by themselves.
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        # Some errors, a full disk among them, end the transaction by themselves. One that can't
+        # be ended now makes the next BEGIN fail, and is tried again then.
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
 
 def _resolve(jobs: Sequence[_Job[Any]], outcomes: Sequence[Any]) -> None:
