@@ -7,8 +7,7 @@ import contextlib
 import json
 import re
 import signal
-import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from tornado.httpclient import AsyncHTTPClient
@@ -20,16 +19,11 @@ from chatd.accounts import Accounts, SignupPolicy
 from chatd.connection import Connection, Flusher
 from chatd.directory import Directory
 from chatd.errors import CloseCode
-from chatd.handlers import auth, groups, health, messages, pages, socket as sockets, users
-from chatd.handlers.base import (
-    AddressCounter,
-    ApiHandler,
-    GuardedHandler,
-    NothingHere,
-    Route,
-    ServerState,
-    Services,
-)
+from chatd.handlers import auth, groups, health, messages, pages, users
+from chatd.handlers import socket as sockets
+from chatd.handlers.api import ApiHandler
+from chatd.handlers.base import GuardedHandler, NothingHere, Route
+from chatd.handlers.services import AddressCounter, ServerState, Services
 from chatd.ids import HttpSource, LocalSource, UuidPool, UuidSource
 from chatd.journal import MessageJournal
 from chatd.keepalive import KeepAlive
@@ -226,6 +220,7 @@ class App:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.state.ready = False
             self.metrics.failed("server.coroutine_failed", error)
 
     def _listen(self) -> str:
@@ -262,7 +257,10 @@ class App:
         request, status = handler.request, handler.get_status()
         seconds = request.request_time()
         if isinstance(handler, ApiHandler):
-            self.metrics.requests.labels(request.method, str(status)).observe(seconds)
+            # A client may invent any method; a label for each would be without end.
+            known = request.method in handler.SUPPORTED_METHODS
+            method = str(request.method) if known else "other"
+            self.metrics.requests.labels(method, str(status)).observe(seconds)
         if isinstance(handler, GuardedHandler):
             self.log.info(
                 "http.request",

@@ -1,6 +1,6 @@
 """OpenAPI 3.1 and AsyncAPI 3.0, generated from the routes and models that the server runs on.
 
-An `Operation` stands at each REST method (see `chatd.handlers.base.operation`): it parses the
+An `Operation` stands at each REST method (see `chatd.handlers.api.operation`): it parses the
 request, and it documents it, so the two can't part.
 """
 

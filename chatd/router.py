@@ -174,9 +174,7 @@ class ChatRouter:
         self._check_text(text)
         if client_id is not None:
             check_client_id(client_id)
-        wait = self._send_limit.take(sender, asyncio.get_running_loop().time())
-        if wait:
-            raise RateLimited("too many messages in a short time; slow down", wait)
+        self._charge(sender)
         draft = Draft(
             id=self._ids.take(),
             conversation=conversation,
@@ -194,6 +192,11 @@ class ChatRouter:
                     self._fan_out(outcome.message, origin)
 
         self._journal.submit(draft, committed)
+
+    def _charge(self, sender: str) -> None:
+        wait = self._send_limit.take(sender, asyncio.get_running_loop().time())
+        if wait:
+            raise RateLimited("too many messages in a short time; slow down", wait)
 
     async def send_and_wait(
         self, sender: str, conversation: Conversation, text: str, client_id: str | None
@@ -245,7 +248,8 @@ class ChatRouter:
         return [c for c in self._registry.of_user(user) if c.scope.covers(conversation)]
 
     def typing(self, user: str, conversation: Conversation) -> None:
-        """Show the others that the user is typing."""
+        """Show the others that the user is typing; it counts against the limit of sends."""
+        self._charge(user)
         frame = encode(TypingNotice(sender=user, group=group_of(conversation)))
         for connection in self._audience(conversation):
             if connection.user != user:

@@ -76,9 +76,7 @@ class Chat:
 
     async def user(self, email: str, password: str = PASSWORD) -> User:
         """Sign in, and up where the address is new."""
-        answer = await self.call(
-            "POST", "/v1/auth/sign-in", {"email": email, "password": password}
-        )
+        answer = await self.call("POST", "/v1/auth/sign-in", {"email": email, "password": password})
         assert answer.status in (200, 201), answer
         return User(self, answer.body["user"]["email"], answer.body["token"])
 

@@ -11,9 +11,7 @@ from _pytest.fixtures import SubRequest
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: SubRequest
-) -> object | None:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest) -> object | None:
     """Run async fixtures on the test's ``io_loop``, which pytest-tornasync gives to tests only.
 
     An async generator's second half runs on the same loop, before the loop is closed.

@@ -26,7 +26,7 @@ class Log:
         self.events: list[str] = []
         self.fields: list[dict[str, Any]] = []
 
-    def info(self, event: str, /, **fields: Any) -> None:
+    def info(self, event: str, *args: Any, **fields: Any) -> None:
         self.events.append(event)
         self.fields.append(fields)
 
@@ -94,7 +94,7 @@ async def running(source: UuidSource) -> AsyncIterator[Counted]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

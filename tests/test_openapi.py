@@ -18,7 +18,7 @@ from chatd.app import ROUTES, App
 from chatd.errors import ChatError, Invalid
 from chatd.frames import decode
 from chatd.handlers import socket as sockets
-from chatd.handlers.base import ApiHandler
+from chatd.handlers.api import ApiHandler
 from chatd.models import Draft, now_ms, pair_conversation
 from tests import documented
 from tests.chat import Answer, Json, User, start_app

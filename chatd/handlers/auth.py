@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from chatd.accounts import SignIn
 from chatd.errors import BadCredentials, RateLimited, SignupClosed
-from chatd.handlers.base import ApiHandler, Reply, Route, operation
+from chatd.handlers.api import ApiHandler, Reply, operation
+from chatd.handlers.base import Route
 from chatd.models import User, rfc3339
 from chatd.openapi import Answer
 from chatd.schemas import Credentials, PasswordChange, SessionView, TokenView, UserView

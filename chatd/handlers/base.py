@@ -1,54 +1,32 @@
-"""What every handler stands on: guards, JSON in and out, and the one place for REST errors."""
+"""What every handler stands on: guards, and the one place for errors over HTTP."""
 
 from __future__ import annotations
 
-import functools
-import json
 import secrets
-import sys
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from http import HTTPStatus
 from ipaddress import ip_address
 from math import ceil
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, RequestHandler
 
-from chatd.accounts import Accounts, Session
-from chatd.connection import Flusher
-from chatd.directory import Directory
+from chatd.accounts import Session
 from chatd.errors import (
-    BadJson,
     BadRequest,
     ChatError,
-    FieldError,
     Forbidden,
     Invalid,
     MethodNotAllowed,
     MisdirectedRequest,
     NotFound,
     RateLimited,
-    TooLarge,
     Unauthenticated,
     Unavailable,
-    UnsupportedMediaType,
 )
-from chatd.ids import UuidPool
-from chatd.journal import MessageJournal
-from chatd.logs import Logger
-from chatd.metrics import Metrics
-from chatd.openapi import Operation
-from chatd.presence import PresenceBoard
-from chatd.registry import ConnectionRegistry
-from chatd.replay import Replayer
-from chatd.router import ChatRouter
-from chatd.schemas import FieldProblem, Problem, Query
-from chatd.settings import Settings
-from chatd.storage.base import Storage
+from chatd.handlers.services import Services
+from chatd.schemas import FieldProblem, Problem
 
 _SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -59,67 +37,11 @@ _SECURITY_HEADERS: Final = {
 }
 
 
-class ServerState:
-    """What changes while the server runs: whether it takes work, and the store's epoch."""
-
-    def __init__(self) -> None:
-        self.ready = False
-        self.draining = False
-        self.epoch = ""
-
-
-class AddressCounter:
-    """How many sockets each network address has open."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def count(self, address: str) -> int:
-        return self._counts[address]
-
-    def add(self, address: str) -> None:
-        self._counts[address] += 1
-
-    def remove(self, address: str) -> None:
-        self._counts[address] -= 1
-        if self._counts[address] <= 0:
-            del self._counts[address]
-
-
-@dataclass(frozen=True)
-class Services:
-    """The rooms of the server, as the handlers are given them."""
-
-    settings: Settings
-    state: ServerState
-    storage: Storage
-    accounts: Accounts
-    router: ChatRouter
-    journal: MessageJournal
-    registry: ConnectionRegistry
-    directory: Directory
-    addresses: AddressCounter
-    presence: PresenceBoard
-    replayer: Replayer
-    flusher: Flusher
-    ids: UuidPool
-    metrics: Metrics
-    log: Logger
-    hosts: frozenset[str]
-
-
 class Route(NamedTuple):
     """A path like ``/v1/groups/{name}`` and the handler behind it."""
 
     path: str
     handler: type[RequestHandler]
-
-
-class Reply(NamedTuple):
-    """An answer with a status of its own."""
-
-    status: int
-    body: BaseModel | None = None
 
 
 class GuardedHandler(RequestHandler):
@@ -169,7 +91,7 @@ class GuardedHandler(RequestHandler):
         if allowed:
             good = origin.lower() in allowed
         else:
-            good = urlsplit(origin).netloc.lower() == self.request.host.lower()
+            good = _netloc(origin) == self.request.host.lower()
         if not good:
             raise Forbidden(f"pages of {origin[:100]!r} may not connect; see allowed_origins")
 
@@ -294,11 +216,20 @@ def as_chat_error(error: BaseException | None, status: int) -> ChatError:
         status = error.status_code
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed("this address does not answer that method; see Allow")
-    if status == HTTPStatus.NOT_FOUND:
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+        # Tornado's own 403 is of a static file outside its folder: there is none for anyone.
         return NotFound("there is nothing at this address; see /docs")
     if 400 <= status < 500:
         return BadRequest("the request could not be read")
     return InternalError("something went wrong on our side; the log has it under the request_id")
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an Origin, None where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:
@@ -307,157 +238,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0]
-
-
-@stream_request_body
-class ApiHandler(GuardedHandler):
-    """A REST resource: JSON in, JSON out. Bodies beyond the limit are refused unread."""
-
-    operations: ClassVar[Mapping[str, Operation]] = {}
-
-    def initialize(self, services: Services) -> None:
-        super().initialize(services)
-        self._body = bytearray()
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._check_body_size(int(self.request.headers.get("Content-Length", 0)))
-
-    def data_received(self, chunk: bytes) -> None:
-        self._body += chunk
-        try:
-            self._check_body_size(len(self._body))
-        except TooLarge:
-            # A body of undeclared length: the answer goes out, the rest is thrown away.
-            self._body.clear()
-            self.send_error(exc_info=sys.exc_info())
-
-    def _check_body_size(self, size: int) -> None:
-        limit = self.services.settings.limits.body_bytes
-        if limit and size > limit:
-            raise TooLarge(f"the body must be at most {limit} bytes")
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.operations = {
-            method.lower(): found
-            for method in cls.SUPPORTED_METHODS
-            if isinstance(
-                found := getattr(getattr(cls, method.lower()), "operation", None), Operation
-            )
-        }
-
-    def read_query(self, model: type[Query] | None) -> Query | None:
-        """The query as the model has it; `Invalid` names what is wrong."""
-        known = frozenset(model.model_fields) if model else frozenset[str]()
-        self.check_no_surplus_arguments(known)
-        if model is None:
-            return None
-        values = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        try:
-            return model.model_validate(values)
-        except ValidationError as error:
-            raise invalid(error) from None
-
-    def read_body(self, model: type[BaseModel] | None) -> BaseModel | None:
-        """The body as the model has it.
-
-        Raises `UnsupportedMediaType`, `BadJson` or `Invalid` where it is none.
-        """
-        body = bytes(self._body)
-        if model is None and not body:
-            return None
-        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
-        if media_type.lower() != "application/json":
-            raise UnsupportedMediaType("send the body as Content-Type: application/json")
-        try:
-            found = json.loads(body.decode(), parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise BadJson(f"the body is not JSON in UTF-8: {error}") from None
-        if not isinstance(found, dict):
-            raise Invalid("the body must be a JSON object", [FieldError("", "must be an object")])
-        if model is None:
-            if found:
-                raise Invalid.field(str(next(iter(found)))[:64], "is not taken here: send no body")
-            return None
-        try:
-            return model.model_validate(found)
-        except ValidationError as error:
-            raise invalid(error) from None
-
-    def reply(self, body: BaseModel | None, status: int) -> None:
-        """Answer with this status and, where there is one, this body."""
-        self.set_status(status)
-        if body is None:
-            self.finish()
-            return
-        self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(body.model_dump_json())
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def invalid(error: ValidationError) -> Invalid:
-    """What pydantic found, each field with what would be right, and never the input itself."""
-    errors = [
-        FieldError(".".join(str(part) for part in one["loc"]), _sentence(one["msg"]))
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return Invalid("; ".join(f"{one.field}: {one.message}" for one in errors), errors)
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-_Method = TypeVar("_Method", bound=Callable[..., Awaitable[BaseModel | Reply | None]])
-
-
-def operation(
-    summary: str, tag: str, *errors: type[ChatError], **details: Any
-) -> Callable[[_Method], Callable[..., Awaitable[None]]]:
-    """Make a method of an `ApiHandler` answer a request, as `Operation` describes it.
-
-    The method is called with the path's parts, and with ``query`` and ``body`` where the
-    operation has them, already checked; what it returns is the answer, under the first of
-    ``answers`` unless it is a `Reply`.
-    """
-    spec = Operation(summary, tag, errors=_usual_errors(errors, details), **details)
-    default_status = next(iter(spec.answers))
-
-    def decorate(method: _Method) -> Callable[..., Awaitable[None]]:
-        @functools.wraps(method)
-        async def answer(self: ApiHandler, **arguments: Any) -> None:
-            if not spec.public:
-                await self.authenticate()
-            query = self.read_query(spec.query)
-            if query is not None:
-                arguments["query"] = query
-            body = self.read_body(spec.body)
-            if body is not None:
-                arguments["body"] = body
-            result = await method(self, **arguments)
-            reply = result if isinstance(result, Reply) else Reply(default_status, result)
-            self.reply(reply.body, reply.status)
-
-        answer.operation = spec  # type: ignore[attr-defined]
-        return answer
-
-    return decorate
-
-
-def _usual_errors(
-    errors: Sequence[type[ChatError]], details: Mapping[str, Any]
-) -> tuple[type[ChatError], ...]:
-    """The errors of every operation of this kind, and these."""
-    usual: list[type[ChatError]] = [BadRequest, MisdirectedRequest, Unavailable]
-    # Any operation may be sent a body or a query that means nothing to it.
-    usual += [BadJson, TooLarge, UnsupportedMediaType, Invalid]
-    if not details.get("public"):
-        usual.append(Unauthenticated)
-    return (*usual, *errors)
 
 
 class NothingHere(GuardedHandler):

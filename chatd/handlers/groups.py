@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chatd.errors import GroupExists, NotAMember, NothingToLeave, UnknownGroup
-from chatd.handlers.base import ApiHandler, Route, operation
+from chatd.handlers.api import ApiHandler, operation
+from chatd.handlers.base import Route
 from chatd.handlers.paging import decode_cursor, page
 from chatd.models import Group, GroupCursor, GroupSort
 from chatd.openapi import Answer

@@ -6,7 +6,8 @@ import hmac
 from ipaddress import ip_address
 
 from chatd.errors import Forbidden, Unauthenticated, Unavailable
-from chatd.handlers.base import ApiHandler, Route, operation
+from chatd.handlers.api import ApiHandler, operation
+from chatd.handlers.base import Route
 from chatd.openapi import Answer
 from chatd.schemas import HealthView
 
@@ -36,8 +37,8 @@ class ReadyHandler(ApiHandler):
         if state.draining:
             raise Unavailable("shutting down")
         if not state.ready:
-            raise Unavailable("starting")
-        await self.services.storage.ping()
+            raise Unavailable("not ready: starting, or broken")
+        await state.check_storage(self.services.storage)
         return HealthView(status="ok")
 
 

@@ -15,7 +15,8 @@ from chatd.errors import (
     UnknownMessage,
     UnknownUser,
 )
-from chatd.handlers.base import ApiHandler, Reply, Route, operation
+from chatd.handlers.api import ApiHandler, Reply, operation
+from chatd.handlers.base import Route
 from chatd.handlers.paging import decode_cursor, page
 from chatd.models import (
     ClientIdConflict,

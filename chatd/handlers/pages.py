@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,8 @@ from typing import Any, Final
 import swagger_ui
 from tornado.web import StaticFileHandler
 
-from chatd.handlers.base import GuardedHandler, Route, Services
+from chatd.handlers.base import GuardedHandler, Route
+from chatd.handlers.services import Services
 
 STATIC: Final = Path(__file__).parent.parent / "static"
 SWAGGER: Final = Path(swagger_ui.__file__).parent / "static"
@@ -80,7 +82,7 @@ def asset_routes(services: Services, documents: Mapping[str, bytes]) -> list[tup
         (swagger, AssetHandler, {"services": services, "path": str(SWAGGER)}),
         (r"/static/([\w.-]+)", AssetHandler, {"services": services, "path": str(STATIC)}),
         *(
-            (path, DocumentHandler, {"services": services, "document": document})
+            (re.escape(path), DocumentHandler, {"services": services, "document": document})
             for path, document in documents.items()
         ),
     ]

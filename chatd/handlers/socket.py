@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from tornado.websocket import WebSocketHandler
-
 from chatd.accounts import Session
-from chatd.connection import EVERYTHING, ONE_TO_ONE, Connection, Login, Scope, one_group
+from chatd.connection import ONE_TO_ONE, Connection, Login, Scope, one_group
 from chatd.errors import (
     BadRequest,
     ChatError,
@@ -20,7 +18,6 @@ from chatd.errors import (
     NotAMember,
     RateLimited,
     Unauthenticated,
-    Unavailable,
     UnknownGroup,
 )
 from chatd.frames import (
@@ -42,8 +39,9 @@ from chatd.frames import (
     encode,
     sent_frame,
 )
-from chatd.handlers.base import Route, Services, as_chat_error
-from chatd.handlers.pages import PageHandler
+from chatd.handlers.base import Route, as_chat_error
+from chatd.handlers.handshake import HandshakeHandler
+from chatd.handlers.services import Services
 from chatd.models import (
     ClientIdConflict,
     Conversation,
@@ -51,34 +49,24 @@ from chatd.models import (
     Outcome,
     ReceiptKind,
     group_conversation,
-    group_of,
     now_ms,
     pair_conversation,
     rfc3339,
 )
-from chatd.wire import Wire
 
-_SUBPROTOCOL: Final = "chatd.v1"
-_TOKEN_SUBPROTOCOL: Final = "bearer."
-_ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
-_REPLAYS: Final = ("undelivered", "resume", "none")
-_RECEIPTS: Final = ("automatic", "explicit")
 _FRAME_SECONDS: Final = 10.0
 """How long the server waits for an ``auth`` or a ``resume`` frame."""
 _BAD_FRAMES: Final = 3
+_KNOWN_CODES: Final = frozenset(CloseCode)
 _RATE_LIMITED_FRAMES: Final = 100
 
 
-class SocketHandler(PageHandler, WebSocketHandler):
+class SocketHandler(HandshakeHandler):
     """A live socket of a user, for all conversations."""
 
     def initialize(self, services: Services) -> None:
         super().initialize(services)
         self.connection: Connection | None = None
-        self.scope: Scope = EVERYTHING
-        self._wire: Wire | None = None
-        self._replay = "undelivered"
-        self._explicit = False
         self._starting: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         self._resumed: asyncio.Future[Resume] | None = None
@@ -86,87 +74,6 @@ class SocketHandler(PageHandler, WebSocketHandler):
         self._counted = False
         self._bad_frames = 0
         self._rate_limited_frames = 0
-
-    # -- the handshake -----------------------------------------------------------------------
-
-    async def get(self, **path: str) -> None:
-        if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            self.page()
-            return
-        if self.services.state.draining or not self.services.state.ready:
-            raise Unavailable("the server is starting or shutting down; connect again shortly")
-        self.check_origin_allowed()
-        self._read_arguments()
-        self._check_address_limit()
-        self.scope = self.scope_of(path)
-        token = self._token()
-        if token is not None:
-            self.session = await self.services.accounts.authenticate(token)
-            await self._check_may_open(self.session)
-        await super().get()
-
-    def page(self) -> None:
-        """The answer to a browser that asks for a page."""
-        raise BadRequest("this address speaks WebSocket: connect with a WebSocket client")
-
-    def scope_of(self, path: Mapping[str, str]) -> Scope:
-        """What a socket at this address carries."""
-        return EVERYTHING
-
-    def _read_arguments(self) -> None:
-        self.check_no_surplus_arguments(_ARGUMENTS)
-        self._replay = self._choice("replay", _REPLAYS)
-        self._explicit = self._choice("receipts", _RECEIPTS) == "explicit"
-
-    def _choice(self, name: str, choices: tuple[str, ...]) -> str:
-        value: str = self.get_query_argument(name, choices[0])
-        if value not in choices:
-            raise Invalid.field(name, f"must be one of: {', '.join(choices)}")
-        return value
-
-    def _token(self) -> str | None:
-        """The token, from any one of the places where a handshake may carry it."""
-        header = self.bearer_token()
-        query = self.get_query_argument("Authorization", None)
-        offered = self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
-        found = {token for token in (header, query and query.removeprefix("Bearer ")) if token}
-        found |= {
-            name.strip().removeprefix(_TOKEN_SUBPROTOCOL)
-            for name in offered
-            if name.strip().startswith(_TOKEN_SUBPROTOCOL)
-        }
-        if len(found) > 1:
-            raise BadRequest("the request carries two different tokens; send one")
-        return next(iter(found), None)
-
-    def _check_address_limit(self) -> None:
-        limit = self.services.settings.limits.connections_per_address
-        if limit and self.services.addresses.count(self.client_address) >= limit:
-            raise RateLimited("too many connections from this network address", 5)
-
-    async def _check_may_open(self, session: Session) -> None:
-        limit = self.services.settings.limits.connections_per_user
-        if limit and len(self.services.registry.of_user(session.user.email)) >= limit:
-            raise RateLimited(f"a user may have {limit} connections; close one first", 5)
-        if self.scope.only_group is not None:
-            name = await self.services.router.require_member(
-                session.user.email, self.scope.only_group
-            )
-            self.scope = one_group(name)
-
-    def check_origin(self, origin: str) -> bool:
-        # check_origin_allowed() has decided: Tornado asks only where Origin and Host differ.
-        return True
-
-    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        return _SUBPROTOCOL if _SUBPROTOCOL in subprotocols else None
-
-    def get_websocket_protocol(self) -> Wire | None:
-        if self.request.headers.get("Sec-WebSocket-Version") != "13":
-            return None
-        limit = self.services.settings.limits.frame_bytes
-        self._wire = Wire(self, limit or 1 << 30)
-        return self._wire
 
     # -- the life of a socket ----------------------------------------------------------------
 
@@ -182,7 +89,7 @@ class SocketHandler(PageHandler, WebSocketHandler):
             )
 
     def _begin(self, session: Session) -> None:
-        services, wire = self.services, self._wire
+        services, wire = self.services, self.wire
         assert wire is not None
         if services.accounts.is_ended(session.claims):
             self.close(CloseCode.UNAUTHENTICATED, "signed out")
@@ -194,7 +101,7 @@ class SocketHandler(PageHandler, WebSocketHandler):
             self.scope,
             wire,
             services.flusher,
-            explicit=self._explicit,
+            explicit=self.explicit,
         )
         services.registry.add(connection)
         services.metrics.connections_opened.inc()
@@ -223,12 +130,15 @@ class SocketHandler(PageHandler, WebSocketHandler):
     async def _start(self, connection: Connection, resumed: asyncio.Future[Resume]) -> None:
         """Load the user's groups, replay, go live."""
         try:
-            await self.services.router.load_groups(connection.user)
-            self._started.set()
-            if self._replay == "none":
+            try:
+                await self.services.router.load_groups(connection.user)
+            finally:
+                # Frames wait for this, and the closing handshake behind them.
+                self._started.set()
+            if self.replay == "none":
                 self.services.replayer.go_live(connection)
             else:
-                cursors = await self._cursors(resumed) if self._replay == "resume" else {}
+                cursors = await self._cursors(resumed) if self.replay == "resume" else {}
                 count = await self.services.replayer.replay(connection, cursors)
                 self.services.metrics.replayed(count)
             self.services.presence.welcome(connection)
@@ -261,7 +171,7 @@ class SocketHandler(PageHandler, WebSocketHandler):
             self._auth_deadline.cancel()
         if self._starting is not None:
             self._starting.cancel()
-        code = str(self.close_code or "none")
+        code = _close_label(self.close_code)
         if self.connection is not None:
             self.connection.closing = True
             self.services.registry.remove(self.connection)
@@ -298,7 +208,7 @@ class SocketHandler(PageHandler, WebSocketHandler):
         try:
             session = await self.services.accounts.authenticate(frame.token)
             if self.connection is None:
-                await self._check_may_open(session)
+                await self.check_may_open(session)
         except Unauthenticated:
             self._end(CloseCode.UNAUTHENTICATED, "the token is not good")
         except UnknownGroup:
@@ -330,6 +240,8 @@ class SocketHandler(PageHandler, WebSocketHandler):
                 connection.write(encode(PongFrame()))
                 return
         await self._started.wait()
+        if connection.closing:
+            return
         match frame:
             case Send():
                 await self._send(connection, frame)
@@ -356,12 +268,12 @@ class SocketHandler(PageHandler, WebSocketHandler):
         await self.services.router.claim(self.user, conversation, kind, seq)
 
     def _resume(self, frame: Resume) -> None:
-        if self._replay != "resume" or self._resumed is None or self._resumed.done():
+        if self.replay != "resume" or self._resumed is None or self._resumed.done():
             raise BadRequest("resume comes once, right after hello, with ?replay=resume")
         for number, cursor in enumerate(frame.cursors):
             if (cursor.user is None) == (cursor.group is None):
                 raise Invalid.field(
-                    f"cursors.{number}", "must name a user or a group, and one only"
+                    f"cursors[{number}]", "must name a user or a group, and one only"
                 )
         self._resumed.set_result(frame)
 
@@ -414,8 +326,8 @@ class SocketHandler(PageHandler, WebSocketHandler):
         )
         if self.connection is not None:
             self.connection.write(encode(frame))
-        elif self._wire is not None:
-            self._wire.write(encode(frame))
+        elif self.wire is not None:
+            self.wire.write(encode(frame))
 
     def _end(self, code: CloseCode, reason: str) -> None:
         reconnect = code in (CloseCode.FLOODING, CloseCode.TIMEOUT)
@@ -432,6 +344,13 @@ def _login(session: Session) -> Login:
         token_id=session.claims.token_id,
         ends_at=asyncio.get_running_loop().time() + _seconds_left(session),
     )
+
+
+def _close_label(code: int | None) -> str:
+    """The code for logs and metrics; a client may send any number."""
+    if code is None:
+        return "none"
+    return str(code) if code in _KNOWN_CODES else "other"
 
 
 def _seconds_left(session: Session) -> float:

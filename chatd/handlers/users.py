@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from chatd.directory import unknown_user
 from chatd.errors import UnknownUser
-from chatd.handlers.base import ApiHandler, Route, operation
+from chatd.handlers.api import ApiHandler, operation
+from chatd.handlers.base import Route
 from chatd.handlers.paging import decode_cursor, page
 from chatd.models import User
 from chatd.openapi import Answer

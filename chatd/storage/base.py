@@ -5,7 +5,7 @@ Every method is safe to call concurrently, from the event loop's thread. Every o
 adapter. A write that returned holds under the adapter's ``promise``; one that raised may or
 may not have happened, and every write may be repeated without harm.
 
-``tests/storage/test_contract.py`` holds each adapter to each sentence here.
+``tests/storage/test_contract*.py`` hold each adapter to each sentence here.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class Storage(abc.ABC):
         Each gets the next ``seq`` of its conversation: no hole, no double, however many append
         at once. Where the sender has stored this ``client_id`` before (or earlier in this very
         batch), nothing is stored: the outcome is the first message as `Duplicate`, or
-        `ClientIdConflict` where text or conversation differ. The first message of a pair makes
+        `ClientIdConflict` where text or conversation differ. A message id that is stored already
+        is treated alike. The first message of a pair makes
         both users' marks, at 0. Returns only when the adapter's promise holds for all of it.
         """
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import re
+import sys
 import time
 from typing import Any, Final, Self
 
@@ -104,7 +105,7 @@ class Listener(asyncio.Protocol):
 
 @pytest.mark.timeout(300)
 async def test_200_clients_see_20000_messages_in_one_order(
-    io_loop: Any, make_server: MakeServer
+    io_loop: Any, make_server: MakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = make_server(environment={"CHATD_LIMITS__SEND_PER_SECOND": "0"}, measured=False)
     chat = Chat(server.start())
@@ -118,11 +119,13 @@ async def test_200_clients_see_20000_messages_in_one_order(
     for one in listeners:
         await one.done.wait()
     seconds, cpu = time.monotonic() - started, server.cpu_seconds() - cpu
-    print(
-        f"\n{MESSAGES:,} messages to {CLIENTS} clients in {seconds:.1f} s:"
-        f" {MESSAGES / seconds:,.0f} messages/s, {MESSAGES * CLIENTS / seconds:,.0f} deliveries/s,"
-        f" {MESSAGES * CLIENTS / cpu:,.0f} deliveries per CPU-second of the server"
-    )
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{MESSAGES:,} messages to {CLIENTS} clients in {seconds:.1f} s:"
+            f" {MESSAGES / seconds:,.0f} messages/s,"
+            f" {MESSAGES * CLIENTS / seconds:,.0f} deliveries/s,"
+            f" {MESSAGES * CLIENTS / cpu:,.0f} deliveries per CPU-second of the server\n"
+        )
     complete = list(range(1, MESSAGES + 1))
     for one in listeners:
         assert one.seqs == complete

@@ -30,9 +30,7 @@ def chatd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-async def test_after_a_kill_everything_is_as_before(
-    io_loop: Any, make_server: MakeServer
-) -> None:
+async def test_after_a_kill_everything_is_as_before(io_loop: Any, make_server: MakeServer) -> None:
     server = make_server()
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")

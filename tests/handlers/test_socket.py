@@ -108,18 +108,19 @@ async def test_a_foreign_origin_is_refused_and_our_own_is_not(io_loop: Any, chat
         assert socket.of("ready")
 
 
-@pytest.mark.settings(auth__token_seconds=1)
+@pytest.mark.settings(auth__token_seconds=2)
 async def test_an_expired_token_ends_the_socket_and_a_fresh_one_keeps_it(
     io_loop: Any, chat: Chat
 ) -> None:
     ann = await chat.user("ann@example.org")
     async with ann.socket() as doomed, ann.socket() as kept:
-        for _ in range(3):
-            await asyncio.sleep(0.5)
+        closed = asyncio.ensure_future(doomed.closed())
+        while not closed.done():
             fresh = (await chat.user(ann.email)).token
             await kept.send(type="auth", token=fresh)
             await kept.settle()
-        assert await doomed.closed() == 4401
+            await asyncio.sleep(0.2)
+        assert closed.result() == 4401
         assert doomed.frames[-1]["type"] == "bye"
         await kept.settle()
 
@@ -493,9 +494,7 @@ async def test_what_is_not_replayed_is_announced_and_not_called_delivered(
         await ann.say(str(number), user=bob.email)
     async with bob.socket() as socket:
         assert texts(socket.of("message")) == ["1", "2", "3"]
-        assert socket.of("gap") == [
-            {"type": "gap", "user": ann.email, "from_seq": 4, "to_seq": 5}
-        ]
+        assert socket.of("gap") == [{"type": "gap", "user": ann.email, "from_seq": 4, "to_seq": 5}]
         await ann.say("6", user=bob.email)
         await socket.next("message", where=lambda frame: frame["seq"] == 6)
         await delivered(ann.email, bob, 3)
@@ -532,9 +531,7 @@ async def test_resume_replays_what_is_behind_each_cursor(io_loop: Any, chat: Cha
         await delivered(carl.email, bob, 4)
         epoch = socket.frames[0]["epoch"]
     async with bob.socket(replay="resume") as socket:
-        await socket.send(
-            type="resume", epoch=epoch, cursors=[{"user": ann.email, "seq": 2}]
-        )
+        await socket.send(type="resume", epoch=epoch, cursors=[{"user": ann.email, "seq": 2}])
         await socket.next("ready")
         assert texts(socket.of("message")) == ["ann 3", "ann 4"]
     async with bob.socket(replay="resume") as socket:

@@ -1,0 +1,112 @@
+"""What comes before a socket's first frame: tokens, origins, limits, and what it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tornado.websocket import WebSocketHandler
+
+from chatd.accounts import Session
+from chatd.connection import EVERYTHING, Scope, one_group
+from chatd.errors import BadRequest, Invalid, RateLimited, Unavailable
+from chatd.handlers.pages import PageHandler
+from chatd.handlers.services import Services
+from chatd.wire import Wire
+
+_SUBPROTOCOL: Final = "chatd.v1"
+_TOKEN_SUBPROTOCOL: Final = "bearer."
+_ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
+_REPLAYS: Final = ("undelivered", "resume", "none")
+_RECEIPTS: Final = ("automatic", "explicit")
+
+
+class HandshakeHandler(PageHandler, WebSocketHandler):
+    """The opening handshake (RFC 6455 section 4.2); without an Upgrade, a page."""
+
+    def initialize(self, services: Services) -> None:
+        super().initialize(services)
+        self.scope: Scope = EVERYTHING
+        self.wire: Wire | None = None
+        self.replay = "undelivered"
+        self.explicit = False
+
+    async def get(self, **path: str) -> None:
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            self.page()
+            return
+        if self.services.state.draining or not self.services.state.ready:
+            raise Unavailable("the server is starting or shutting down; connect again shortly")
+        self.check_origin_allowed()
+        self._read_arguments()
+        self._check_address_limit()
+        self.scope = self.scope_of(path)
+        token = self._token()
+        if token is not None:
+            self.session = await self.services.accounts.authenticate(token)
+            await self.check_may_open(self.session)
+        await super().get()
+
+    def page(self) -> None:
+        """The answer to a browser that asks for a page."""
+        raise BadRequest("this address speaks WebSocket: connect with a WebSocket client")
+
+    def scope_of(self, path: Mapping[str, str]) -> Scope:
+        """What a socket at this address carries."""
+        return EVERYTHING
+
+    def _read_arguments(self) -> None:
+        self.check_no_surplus_arguments(_ARGUMENTS)
+        self.replay = self._choice("replay", _REPLAYS)
+        self.explicit = self._choice("receipts", _RECEIPTS) == "explicit"
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value: str = self.get_query_argument(name, choices[0])
+        if value not in choices:
+            raise Invalid.field(name, f"must be one of: {', '.join(choices)}")
+        return value
+
+    def _token(self) -> str | None:
+        """The token, from any one of the places where a handshake may carry it."""
+        header = self.bearer_token()
+        query = self.get_query_argument("Authorization", None)
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        found = {token for token in (header, query and query.removeprefix("Bearer ")) if token}
+        found |= {
+            name.strip().removeprefix(_TOKEN_SUBPROTOCOL)
+            for name in offered
+            if name.strip().startswith(_TOKEN_SUBPROTOCOL)
+        }
+        if len(found) > 1:
+            raise BadRequest("the request carries two different tokens; send one")
+        return next(iter(found), None)
+
+    def _check_address_limit(self) -> None:
+        limit = self.services.settings.limits.connections_per_address
+        if limit and self.services.addresses.count(self.client_address) >= limit:
+            raise RateLimited("too many connections from this network address", 5)
+
+    async def check_may_open(self, session: Session) -> None:
+        """Refuse one socket too many of a user, and a group's to who is no member."""
+        limit = self.services.settings.limits.connections_per_user
+        if limit and len(self.services.registry.of_user(session.user.email)) >= limit:
+            raise RateLimited(f"a user may have {limit} connections; close one first", 5)
+        if self.scope.only_group is not None:
+            name = await self.services.router.require_member(
+                session.user.email, self.scope.only_group
+            )
+            self.scope = one_group(name)
+
+    def check_origin(self, origin: str) -> bool:
+        # check_origin_allowed() has decided: Tornado asks only where Origin and Host differ.
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return _SUBPROTOCOL if _SUBPROTOCOL in subprotocols else None
+
+    def get_websocket_protocol(self) -> Wire | None:
+        if self.request.headers.get("Sec-WebSocket-Version") != "13":
+            return None
+        limit = self.services.settings.limits.frame_bytes
+        self.wire = Wire(self, limit or 1 << 30)
+        return self.wire
