@@ -60,7 +60,7 @@ def serve(
         "storage.data_dir": data_dir,
     }
     try:
-        settings = load(config, os.environ, overrides)
+        settings = load(config, os.environ, overrides, {"storage.data_dir": _home() / "var"})
     except SettingsError as error:
         _fail(str(error), 2)
     try:
@@ -71,6 +71,12 @@ def serve(
         _fail(error.detail, 1)
     except OSError as error:
         _fail(f"can't serve on {_place(settings)}: {error.strerror or error}", 1)
+
+
+def _home() -> Path:
+    """What the default data folder lies in: the checkout, or, once installed, where one is."""
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "bin" / "chatd").is_file() else Path()
 
 
 def _place(settings: Settings) -> str:

@@ -74,8 +74,8 @@ def _network(value: object) -> IPv4Network | IPv6Network:
 
 
 def _storage_url(text: str) -> str:
-    if not re.fullmatch(r"memory:|sqlite:.+|mongodb(\+srv)?://.+", text):
-        raise ValueError('should be "memory:", "sqlite:PATH" or "mongodb://HOST/DATABASE"')
+    if not re.fullmatch(r"memory:|sqlite:.+", text):
+        raise ValueError('should be "memory:" or "sqlite:PATH"')
     return text
 
 
@@ -236,14 +236,18 @@ class _Given(NamedTuple):
 
 
 def load(
-    config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+    config: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    defaults: Mapping[str, object] | None = None,
 ) -> Settings:
     """Put the settings together; `SettingsError` lists all that is wrong with them.
 
     ``overrides`` are the command line's, by dotted key ("server.port"); one that is None was
-    not given.
+    not given. ``defaults`` are those that depend on where the program runs.
     """
     given = [
+        *(_Given("default", k, v) for k, v in (defaults or {}).items()),
         *(_from_file(config) if config is not None else ()),
         *_from_environment(environ),
         *(_Given("command line", k, v) for k, v in overrides.items() if v is not None),

@@ -37,6 +37,8 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
             return
         if self.services.state.draining or not self.services.state.ready:
             raise Unavailable("the server is starting or shutting down; connect again shortly")
+        if "upgrade" not in self.request.headers.get("Connection", "").lower():
+            raise BadRequest("a WebSocket handshake has the header Connection: Upgrade")
         self.check_origin_allowed()
         self._read_arguments()
         self._check_address_limit()

@@ -34,6 +34,7 @@ class Listener(asyncio.Protocol):
     def __init__(self, user: User) -> None:
         self.user = user
         self.seqs: list[int] = []
+        self.ready = asyncio.Event()
         self.done = asyncio.Event()
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._buffer = b""
@@ -89,6 +90,8 @@ class Listener(asyncio.Protocol):
                 self._room.release()
             if len(self.seqs) == MESSAGES:
                 self.done.set()
+        elif payload == b'{"type":"ready"}':
+            self.ready.set()
 
     def _write(self, opcode: int, payload: bytes) -> None:
         """A masked frame; the mask of zeros changes nothing."""
@@ -114,6 +117,8 @@ async def test_200_clients_see_20000_messages_in_one_order(
     for user in users[1:]:
         await user.join("crowd")
     listeners = [await Listener(user).connect(chat, "/group/crowd/connect") for user in users]
+    for one in listeners:
+        await one.ready.wait()
     cpu, started = server.cpu_seconds(), time.monotonic()
     await asyncio.gather(*(one.send(MESSAGES // SENDERS) for one in listeners[:SENDERS]))
     for one in listeners:
