@@ -53,6 +53,7 @@ ROUTES: Final[list[Route]] = [
 ]
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
 _HEADER_SECONDS: Final = 20
 _POOL_SECONDS: Final = 2.0
 _LIMITED_KEYS: Final = 100_000
@@ -211,6 +212,12 @@ class App:
         url = self._listen()
         self.state.ready = True
         self.log.info("server.started", url=url, storage=self.storage.promise)
+        if not self.settings.server.allowed_hosts and self.settings.server.host in _ANY_ADDRESS:
+            self.log.warning(
+                "server.no_host_allowed",
+                remedy="name the hosts that people use in server.allowed_hosts; "
+                "any other gets 421 Misdirected Request",
+            )
         return url
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:

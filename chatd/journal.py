@@ -22,7 +22,7 @@ Done = Callable[[Outcome | ChatError], None]
 _T = TypeVar("_T")
 
 _BATCH_DRAFTS: Final = 1000
-_BATCH_CHARS: Final = 256 * 1024
+_BATCH_CHARS: Final = 64 * 1024
 _DRAFT_CHARS: Final = 1000
 """What a waiting draft weighs besides its text, in characters' worth of memory."""
 _TURN_SECONDS: Final = 0.004

@@ -24,6 +24,7 @@ from chatd.frames import (
     PROTOCOL_VERSION,
     AnyInbound,
     Auth,
+    Bye,
     Cursor,
     ErrorFrame,
     Hello,
@@ -85,14 +86,14 @@ class SocketHandler(HandshakeHandler):
             self._begin(self.session)
         else:
             self._auth_deadline = asyncio.get_running_loop().call_later(
-                _FRAME_SECONDS, self.close, CloseCode.TIMEOUT, "no auth frame in time"
+                _FRAME_SECONDS, self._end, CloseCode.TIMEOUT, "no auth frame in time"
             )
 
     def _begin(self, session: Session) -> None:
         services, wire = self.services, self.wire
         assert wire is not None
         if services.accounts.is_ended(session.claims):
-            self.close(CloseCode.UNAUTHENTICATED, "signed out")
+            self._end(CloseCode.UNAUTHENTICATED, "signed out")
             return
         self.session = session
         self.connection = connection = Connection(
@@ -295,7 +296,8 @@ class SocketHandler(HandshakeHandler):
         self.services.router.send(
             connection.user, conversation, frame.text, frame.client_id, done, connection
         )
-        self._rate_limited_frames = 0
+        # One good send makes up for one refused: a flood is one though some of it get through.
+        self._rate_limited_frames = max(0, self._rate_limited_frames - 1)
         if self.services.journal.full:
             # Not reading on is what tells a client that it sends more than can be stored.
             await self.services.journal.room()
@@ -315,6 +317,8 @@ class SocketHandler(HandshakeHandler):
             self._bad_frames += 1
             if self._bad_frames >= _BAD_FRAMES:
                 self._end(CloseCode.BAD_FRAMES, "three frames in a row were none")
+        else:
+            self._bad_frames = 0
 
     def _write_error(self, error: ChatError, client_id: str | None) -> None:
         self.services.metrics.refusals.labels(error.code).inc()
@@ -333,7 +337,8 @@ class SocketHandler(HandshakeHandler):
         reconnect = code in (CloseCode.FLOODING, CloseCode.TIMEOUT)
         if self.connection is not None:
             self.connection.end(code, reason, reconnect=reconnect)
-        else:
+        elif self.wire is not None:
+            self.wire.write(encode(Bye(reason=reason, reconnect=reconnect)))
             self.close(code, reason)
 
 

@@ -90,6 +90,7 @@ async def test_any_other_first_frame_closes_with_4401(io_loop: Any, chat: Chat) 
     async with Socket(chat.socket_url("/v1/ws")) as socket:
         await socket.send(type="ping")
         assert await socket.closed() == 4401
+        assert [frame["type"] for frame in socket.frames] == ["bye"]
 
 
 async def test_without_an_auth_frame_in_time_the_socket_closes(
@@ -346,6 +347,8 @@ async def test_three_things_in_a_row_that_are_no_frames_close_the_socket(
         for junk in ("x", "[]"):
             await socket.ws.send(junk)
         await socket.settle()
+        for frame in ("x", "[]", '{"type":"send","to":5,"text":"wrong, but a frame"}'):
+            await socket.ws.send(frame)
         for junk in ("x", "[]", "{}"):
             await socket.ws.send(junk)
         assert await socket.closed() == 4400
