@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.chat import Chat, Json, Socket, eventually
+from chatd.app import App
+from chatd.models import Draft, Outcome
+from tests.chat import Chat, Json, Socket, eventually, start_app
 
 
 def texts(frames: list[Json]) -> list[str]:
@@ -756,18 +760,44 @@ async def test_a_peer_that_answers_no_ping_is_given_up(io_loop: Any, chat: Chat)
         await alive.settle()
 
 
-async def test_draining_says_bye_stores_everything_and_refuses_new_connections(
-    io_loop: Any, chat: Chat, server: Any
+async def test_draining_answers_what_was_taken_before_it_says_bye(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    append = server.storage.append
+
+    async def slow_append(batch: Sequence[Draft]) -> list[Outcome]:
+        await asyncio.sleep(0.2)
+        return await append(batch)
+
+    monkeypatch.setattr(server.storage, "append", slow_append)
     async with ann.socket() as a:
-        for number in range(50):
+        for number in range(10):
             await a.send(type="send", to=bob.email, text=str(number))
-        draining = asyncio.ensure_future(server.drain())
-        assert await a.closed() == 1001
-        bye = a.frames[-1]
-        assert (bye["type"], bye["reconnect"]) == ("bye", True)
-        await draining
-        stored = {frame["seq"] for frame in a.of("sent")}
-        refused = a.of("error")
-        assert len(stored) + len(refused) <= 50
+        await a.settle()
+        await asyncio.gather(server.drain(), a.closed())
+        assert a.ws.close_code == 1001
+        kinds = [frame["type"] for frame in a.frames if frame["type"] in ("sent", "bye")]
+        assert kinds == ["sent"] * 10 + ["bye"]
+        assert a.frames[-1]["reconnect"] is True
+
+
+async def test_draining_stores_the_receipts_that_were_gathering(
+    io_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.receipts._GATHER_SECONDS", 3600)
+    first = await start_app(tmp_path, "sqlite:chatd.db")
+    chat = Chat(await first.start())
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    await ann.say("hello", user=bob.email)
+    async with bob.socket() as b:
+        await b.send(type="read", **{"from": ann.email}, seq=1)
+        await b.settle()
+        await asyncio.gather(first.drain(), b.closed())
+
+    second = await start_app(tmp_path, "sqlite:chatd.db")
+    chat.url = await second.start()
+    history = (await ann.call("GET", f"/v1/users/{bob.email}/messages")).body["items"]
+    assert history[0]["read_at"]
+    chat.close()
+    await second.stop()
