@@ -167,10 +167,10 @@ class Uuids(_Section):
 
 
 class Limits(_Section):
-    sign_in_per_minute: Limit = 120
+    sign_in_per_minute: Limit = 300
     sign_in_failures_per_minute: Limit = 10
-    send_per_second: Limit = 100
-    send_burst: Limit = 1000
+    send_per_second: Limit = 200
+    send_burst: Limit = 5000
     frame_bytes: Limit = 32_768
     text_chars: Limit = 4000
     body_bytes: Limit = 65_536

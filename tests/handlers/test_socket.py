@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from chatd.app import App
+from chatd.errors import Unavailable
 from chatd.models import Draft, Outcome
 from tests.chat import Chat, Json, Socket, eventually, start_app
 
@@ -801,3 +802,49 @@ async def test_draining_stores_the_receipts_that_were_gathering(
     assert history[0]["read_at"]
     chat.close()
     await second.stop()
+
+
+# -- the storage out ---------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_stored_is_refused_and_sent_again_once_it_can(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+
+    async def out(*_: object) -> None:
+        raise Unavailable("the message store can't be reached, try again shortly")
+
+    async with ann.socket() as a, bob.socket() as b:
+        with monkeypatch.context() as fault:
+            fault.setattr(server.storage, "append", out)
+            error = await a.say("hello", to=bob.email, client_id="c1")
+            assert (error["code"], error["client_id"]) == ("unavailable", "c1")
+            body = {"text": "over REST"}
+            answer = await ann.call("POST", f"/v1/users/{bob.email}/messages", body)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            fault.setattr(server.storage, "ping", out)
+            assert (await chat.call("GET", "/readyz")).status == 503
+        sent = await a.say("hello", to=bob.email, client_id="c1")
+        assert sent["duplicate"] is False
+        assert (await b.next("message"))["id"] == sent["id"]
+        await b.settle()
+        assert len(b.of("message")) == 1
+
+
+@pytest.mark.parametrize("method", ["group_names_of", "positions"])
+async def test_who_cannot_be_told_what_they_missed_is_asked_to_reconnect(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    ann = await chat.user("ann@example.org")
+
+    async def out(*_: object) -> None:
+        raise Unavailable("the message store can't be reached, try again shortly")
+
+    monkeypatch.setattr(server.storage, method, out)
+    async with Socket(chat.socket_url("/v1/ws")) as socket:
+        await socket.send(type="auth", token=ann.token)
+        await socket.send(type="typing", to=ann.email)
+        assert await socket.closed() == 1011
+        assert socket.frames[-1]["reconnect"] is True
+    await eventually(lambda: len(server.registry) == 0)
