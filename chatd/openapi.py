@@ -24,6 +24,7 @@ from chatd.schemas import Problem, Query
 _REF: Final = "#/components/schemas/{model}"
 
 Model = type[BaseModel]
+Frame = type[msgspec.Struct]
 
 
 class Answer(NamedTuple):
@@ -163,8 +164,13 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "schema": {"type": "string"},
             "example": PARAMETERS[name].example,
         }
-        for name in re.findall(r"\{(\w+)\}", path)
+        for name in _path_names(path)
     ]
+
+
+def _path_names(path: str) -> list[str]:
+    """The names of a path's parts: ``name`` in ``/v1/groups/{name}``."""
+    return re.findall(r"\{(\w+)\}", path)
 
 
 def _query_parameters(query: type[Query] | None) -> list[dict[str, Any]]:
@@ -238,7 +244,6 @@ def asyncapi_document() -> dict[str, Any]:
     """The AsyncAPI 3.0 document of the WebSocket, a JSON Schema for every frame."""
     kinds = [*AnyInbound.__args__, *AnyOutbound.__args__]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    messages = {kind.__name__: _message(kind) for kind in kinds}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -251,38 +256,49 @@ def asyncapi_document() -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "channels": {
-            name: {
-                "address": address,
-                "description": description,
-                "messages": {kind: {"$ref": f"#/components/messages/{kind}"} for kind in messages},
-                "bindings": {"ws": {"query": _socket_query()}},
-                **(
-                    {"parameters": {"name": {"description": "A group's name."}}}
-                    if "{" in address
-                    else {}
-                ),
-            }
+            name: _channel(address, description, kinds)
             for name, (address, description) in _SOCKETS.items()
         },
         "operations": {
-            f"{action}On{name[0].upper()}{name[1:]}": {
-                "action": action,
-                "channel": {"$ref": f"#/channels/{name}"},
-                "messages": [
-                    {"$ref": f"#/channels/{name}/messages/{kind.__name__}"} for kind in frames
-                ],
-            }
-            for name in _SOCKETS
+            f"{action}On{channel[0].upper()}{channel[1:]}": _socket_operation(
+                action, channel, frames
+            )
+            for channel in _SOCKETS
             for action, frames in (
                 ("receive", AnyInbound.__args__),
                 ("send", AnyOutbound.__args__),
             )
         },
-        "components": {"messages": messages, "schemas": schemas},
+        "components": {
+            "messages": {kind.__name__: _message(kind) for kind in kinds},
+            "schemas": schemas,
+        },
     }
 
 
-def _message(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _channel(address: str, description: str, kinds: Iterable[Frame]) -> dict[str, Any]:
+    parameters = {name: {"description": "A group's name."} for name in _path_names(address)}
+    return {
+        "address": address,
+        "description": description,
+        "messages": {
+            kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"} for kind in kinds
+        },
+        "bindings": {"ws": {"query": _socket_query()}},
+        **({"parameters": parameters} if parameters else {}),
+    }
+
+
+def _socket_operation(action: str, channel: str, frames: Iterable[Frame]) -> dict[str, Any]:
+    """What the server does on a channel: it receives inbound frames and sends outbound ones."""
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{kind.__name__}"} for kind in frames],
+    }
+
+
+def _message(kind: Frame) -> dict[str, Any]:
     return {
         "name": kind.__struct_config__.tag,
         "summary": (kind.__doc__ or "").split("\n\n")[0],

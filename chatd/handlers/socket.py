@@ -113,20 +113,19 @@ class SocketHandler(HandshakeHandler):
             address=self.client_address,
             request_id=self.request_id,
         )
-        connection.write(
-            encode(
-                Hello(
-                    version=PROTOCOL_VERSION,
-                    user=connection.user,
-                    connection_id=connection.id,
-                    epoch=services.state.epoch,
-                    expires_in=int(_seconds_left(session)),
-                    server_time=rfc3339(now_ms()),
-                )
-            )
-        )
+        connection.write(encode(self._hello(connection, session)))
         self._resumed = asyncio.get_running_loop().create_future()
         self._starting = asyncio.create_task(self._start(connection, self._resumed))
+
+    def _hello(self, connection: Connection, session: Session) -> Hello:
+        return Hello(
+            version=PROTOCOL_VERSION,
+            user=connection.user,
+            connection_id=connection.id,
+            epoch=self.services.state.epoch,
+            expires_in=int(_seconds_left(session)),
+            server_time=rfc3339(now_ms()),
+        )
 
     async def _start(self, connection: Connection, resumed: asyncio.Future[Resume]) -> None:
         """Load the user's groups, replay, go live."""
