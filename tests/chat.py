@@ -234,3 +234,18 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def texts(frames: list[Json]) -> list[str]:
+    return [frame["text"] for frame in frames]
+
+
+async def delivered(sender: str, recipient: User, seq: int) -> None:
+    """Return once the recipient's mark in the pair's conversation has reached ``seq``."""
+    path = f"/v1/users/{sender}/messages?after_seq={seq - 1}&limit=1"
+    async with asyncio.timeout(5):
+        while True:
+            answer = await recipient.call("GET", path)
+            if "delivered_at" in answer.body["items"][0]:
+                return
+            await asyncio.sleep(0.01)

@@ -1,0 +1,142 @@
+"""Slow readers, silent peers, the drain, and a storage that is out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd.app import App
+from chatd.errors import Unavailable
+from chatd.models import Draft, Outcome
+from tests.chat import Chat, Socket, delivered, eventually, start_app
+
+# -- slow readers, silence, the end ------------------------------------------------------------
+
+
+@pytest.mark.settings(limits__outbox_bytes=65536, limits__send_per_second=0)
+async def test_a_slow_consumer_is_cut_off_and_healed_by_the_replay(
+    io_loop: Any, chat: Chat
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    slow = bob.socket()
+    async with ann.socket() as a, slow:
+        slow.ws.transport.pause_reading()
+        for number in range(4000):
+            await a.send(type="send", to=bob.email, text=f"{number} " + "x" * 3000)
+        await eventually(lambda: len(a.of("sent")) == 4000)
+        slow.ws.transport.resume_reading()
+        assert await slow.closed() in (4430, 1006)
+    seen = {frame["seq"] for frame in slow.of("message")}
+    async with asyncio.timeout(30):
+        while len(seen) < 4000:
+            async with bob.socket() as socket:
+                await socket.settle()
+                replayed = {frame["seq"] for frame in socket.of("message")}
+                assert max(replayed) == 4000 or socket.of("gap")[0]["to_seq"] == 4000
+                await delivered(ann.email, bob, max(replayed))
+                seen |= replayed
+    assert seen == set(range(1, 4001))
+
+
+@pytest.mark.settings(websocket__ping_seconds=0.1, websocket__pong_seconds=0.1)
+async def test_a_peer_that_answers_no_ping_is_given_up(io_loop: Any, chat: Chat) -> None:
+    ann = await chat.user("ann@example.org")
+    async with ann.socket() as alive, ann.socket() as dead:
+        dead.ws.transport.pause_reading()
+        await asyncio.sleep(0.6)
+        dead.ws.transport.resume_reading()
+        assert await dead.closed() in (4408, 1006)
+        await alive.settle()
+
+
+async def test_draining_answers_what_was_taken_before_it_says_bye(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    append = server.storage.append
+
+    async def slow_append(batch: Sequence[Draft]) -> list[Outcome]:
+        await asyncio.sleep(0.2)
+        return await append(batch)
+
+    monkeypatch.setattr(server.storage, "append", slow_append)
+    async with ann.socket() as a:
+        for number in range(10):
+            await a.send(type="send", to=bob.email, text=str(number))
+        await a.settle()
+        await asyncio.gather(server.drain(), a.closed())
+        assert a.ws.close_code == 1001
+        kinds = [frame["type"] for frame in a.frames if frame["type"] in ("sent", "bye")]
+        assert kinds == ["sent"] * 10 + ["bye"]
+        assert a.frames[-1]["reconnect"] is True
+
+
+async def test_draining_stores_the_receipts_that_were_gathering(
+    io_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.receipts._GATHER_SECONDS", 3600)
+    first = await start_app(tmp_path, "sqlite:chatd.db")
+    chat = Chat(await first.start())
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    await ann.say("hello", user=bob.email)
+    async with bob.socket() as b:
+        await b.send(type="read", **{"from": ann.email}, seq=1)
+        await b.settle()
+        await asyncio.gather(first.drain(), b.closed())
+
+    second = await start_app(tmp_path, "sqlite:chatd.db")
+    chat.url = await second.start()
+    history = (await ann.call("GET", f"/v1/users/{bob.email}/messages")).body["items"]
+    assert history[0]["read_at"]
+    chat.close()
+    await second.stop()
+
+
+# -- the storage out ---------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_stored_is_refused_and_sent_again_once_it_can(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+
+    async def out(*_: object) -> None:
+        raise Unavailable("the message store can't be reached, try again shortly")
+
+    async with ann.socket() as a, bob.socket() as b:
+        with monkeypatch.context() as fault:
+            fault.setattr(server.storage, "append", out)
+            error = await a.say("hello", to=bob.email, client_id="c1")
+            assert (error["code"], error["client_id"]) == ("unavailable", "c1")
+            body = {"text": "over REST"}
+            answer = await ann.call("POST", f"/v1/users/{bob.email}/messages", body)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            fault.setattr(server.storage, "ping", out)
+            assert (await chat.call("GET", "/readyz")).status == 503
+        sent = await a.say("hello", to=bob.email, client_id="c1")
+        assert sent["duplicate"] is False
+        assert (await b.next("message"))["id"] == sent["id"]
+        await b.settle()
+        assert len(b.of("message")) == 1
+
+
+@pytest.mark.parametrize("method", ["group_names_of", "positions"])
+async def test_who_cannot_be_told_what_they_missed_is_asked_to_reconnect(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    ann = await chat.user("ann@example.org")
+
+    async def out(*_: object) -> None:
+        raise Unavailable("the message store can't be reached, try again shortly")
+
+    monkeypatch.setattr(server.storage, method, out)
+    async with Socket(chat.socket_url("/v1/ws")) as socket:
+        await socket.send(type="auth", token=ann.token)
+        await socket.send(type="typing", to=ann.email)
+        assert await socket.closed() == 1011
+        assert socket.frames[-1]["reconnect"] is True
+    await eventually(lambda: len(server.registry) == 0)
