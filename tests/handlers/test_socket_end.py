@@ -42,12 +42,12 @@ async def test_a_slow_consumer_is_cut_off_and_healed_by_the_replay(
     assert seen == set(range(1, 4001))
 
 
-@pytest.mark.settings(websocket__ping_seconds=0.1, websocket__pong_seconds=0.1)
+@pytest.mark.settings(websocket__ping_seconds=0.2, websocket__pong_seconds=0.7)
 async def test_a_peer_that_answers_no_ping_is_given_up(io_loop: Any, chat: Chat) -> None:
     ann = await chat.user("ann@example.org")
     async with ann.socket() as alive, ann.socket() as dead:
         dead.ws.transport.pause_reading()
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)
         dead.ws.transport.resume_reading()
         assert await dead.closed() in (4408, 1006)
         await alive.settle()
