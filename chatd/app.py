@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from tornado.httpclient import AsyncHTTPClient
@@ -287,17 +287,23 @@ class App:
         self.state.draining = True
         self.log.info("server.draining", connections=len(self.registry))
         gone = self._everybody_gone()
-        try:
-            async with asyncio.timeout(self.settings.server.drain_seconds):
-                await self.journal.drain()
-                for connection in self.registry:
-                    connection.end(
-                        CloseCode.GOING_AWAY, "the server is stopping", reconnect=True, after=1
-                    )
-                await gone.wait()
-        except TimeoutError:
-            self.log.warning("server.drain_timeout", connections=len(self.registry))
+        # Half of the time for the storage, so that a hanging one leaves some to say good-bye.
+        await self._within(self.settings.server.drain_seconds / 2, self.journal.drain())
+        for connection in self.registry:
+            connection.end(CloseCode.GOING_AWAY, "the server is stopping", reconnect=True, after=1)
+        await self._within(self.settings.server.drain_seconds / 2, gone.wait())
         await self.stop()
+
+    async def _within(self, seconds: float, work: Awaitable[object]) -> None:
+        """Wait for a step of the drain, but no longer than this."""
+        try:
+            await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            self.log.warning(
+                "server.drain_timeout",
+                connections=len(self.registry),
+                unanswered=len(self.journal),
+            )
 
     def _everybody_gone(self) -> asyncio.Event:
         """An event that is set once there is no connection."""

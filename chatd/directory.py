@@ -28,22 +28,30 @@ class Directory:
         """The address in its one form; `UnknownUser` where nobody has signed up with it."""
         if email in self._known:
             return email
-        try:
-            address = normalize_email(email)
-        except ValueError:
-            raise unknown_user(email) from None
-        if address not in self._known:
-            if await self._storage.user_by_email(address) is None:
-                raise unknown_user(address)
-            self._remember(address)
-        return address
+        address = _address(email)
+        return address if address in self._known else (await self.user(address)).email
+
+    async def user(self, email: str) -> User:
+        """The user of that address, in any spelling, as the storage has them; or `UnknownUser`."""
+        address = _address(email)
+        user = await self._storage.user_by_email(address)
+        if user is None:
+            raise _unknown(address)
+        self._remember(address)
+        return user
 
     def _remember(self, address: str) -> None:
-        if len(self._known) >= _REMEMBERED:
+        if address not in self._known and len(self._known) >= _REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[address] = None
 
 
-def unknown_user(email: str) -> UnknownUser:
-    """What is said of an address that nobody has signed up with."""
+def _address(email: str) -> str:
+    try:
+        return normalize_email(email)
+    except ValueError:
+        raise _unknown(email) from None
+
+
+def _unknown(email: str) -> UnknownUser:
     return UnknownUser(f"nobody has signed up as {email[:254]!r}")

@@ -78,7 +78,6 @@ class Replayer:
     async def _replay(self, connection: Connection, position: Position, start: int) -> int:
         conversation, count, reached = position.conversation, 0, start
         end = min(position.last_seq, start + self._limit) if self._limit else position.last_seq
-        connection.begin(conversation, start + 1)
         while reached < end and not connection.closing:
             page = await self._storage.history(
                 conversation, after_seq=reached, before_seq=end + 1, limit=_PAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chatd.directory import unknown_user
 from chatd.errors import UnknownUser
 from chatd.handlers.api import ApiHandler, operation
 from chatd.handlers.base import Route
@@ -62,11 +61,8 @@ class UserHandler(ApiHandler):
         answers={200: Answer("The user.", UserPresenceView)},
     )
     async def get(self, email: str) -> UserPresenceView:
-        address = await self.services.directory.require(email)
-        user = await self.services.storage.user_by_email(address)
-        if user is None:
-            raise unknown_user(address)
-        return UserPresenceView.seen(user, online=self.services.registry.is_online(address))
+        user = await self.services.directory.user(email)
+        return UserPresenceView.seen(user, online=self.services.registry.is_online(user.email))
 
 
 ROUTES = [

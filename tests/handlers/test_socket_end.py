@@ -75,6 +75,25 @@ async def test_draining_answers_what_was_taken_before_it_says_bye(
         assert a.frames[-1]["reconnect"] is True
 
 
+@pytest.mark.settings(server__drain_seconds=1)
+async def test_a_storage_that_hangs_keeps_nobody_from_hearing_bye(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await chat.user("ann@example.org")
+
+    async def hang(_: Sequence[Draft]) -> list[Outcome]:
+        never: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        return await never
+
+    monkeypatch.setattr(server.storage, "append", hang)
+    async with ann.socket() as a:
+        await a.send(type="send", to=ann.email, text="never answered")
+        await a.settle()
+        await asyncio.gather(server.drain(), a.closed())
+        assert a.ws.close_code == 1001
+        assert a.frames[-1]["type"] == "bye"
+
+
 async def test_draining_stores_the_receipts_that_were_gathering(
     io_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
