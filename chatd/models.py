@@ -116,6 +116,18 @@ class Draft(msgspec.Struct, frozen=True):
     sent_at: int
     client_id: str | None = None
 
+    def numbered(self, seq: int) -> Message:
+        """The message that this becomes."""
+        return Message(
+            id=self.id,
+            conversation=self.conversation,
+            seq=seq,
+            sender=self.sender,
+            text=self.text,
+            sent_at=self.sent_at,
+            client_id=self.client_id,
+        )
+
 
 class Message(msgspec.Struct, frozen=True):
     """A stored message. ``seq`` counts 1, 2, 3 … in its conversation, without holes.

@@ -14,10 +14,8 @@ import msgspec
 from chatd.errors import Unavailable
 from chatd.models import (
     Advance,
-    ClientIdConflict,
     Conversation,
     Draft,
-    Duplicate,
     Group,
     GroupCursor,
     GroupSort,
@@ -36,7 +34,7 @@ from chatd.models import (
 )
 from chatd.storage.base import Storage
 from chatd.storage.memory_log import Log, Marks
-from chatd.storage.repeats import repeats
+from chatd.storage.repeats import repeated
 
 
 class MemoryStorage(Storage):
@@ -210,7 +208,7 @@ class MemoryStorage(Storage):
     def _append(self, draft: Draft) -> Outcome:
         first = self._first(draft)
         if first is not None:
-            return Duplicate(first) if repeats(draft, first) else ClientIdConflict()
+            return repeated(draft, first)
         log = self._log(draft.conversation)
         if not log.messages:
             for user in pair_of(draft.conversation) or ():

@@ -20,6 +20,7 @@ from chatd.models import (
     other_of,
     pair_of,
 )
+from chatd.storage.moves import moves
 
 
 class Marks(msgspec.Struct):
@@ -44,15 +45,7 @@ class Log:
         return len(self.messages)
 
     def add(self, draft: Draft) -> Message:
-        message = Message(
-            id=draft.id,
-            conversation=draft.conversation,
-            seq=self.last_seq + 1,
-            sender=draft.sender,
-            text=draft.text,
-            sent_at=draft.sent_at,
-            client_id=draft.client_id,
-        )
+        message = draft.numbered(self.last_seq + 1)
         self.messages.append(message)
         self.seqs_by_sender[message.sender].append(message.seq)
         return message
@@ -80,17 +73,9 @@ class Log:
 
     def advance(self, mark: Mark) -> Iterator[Advance]:
         marks = self.marks.get(mark.user)
-        if marks is None or mark.seq > self.last_seq:
-            return
-        stands = marks.read_seq if mark.kind is ReceiptKind.READ else marks.delivered_seq
-        if mark.seq <= stands or stands < mark.since - 1:
-            return
-        if mark.seq > marks.delivered_seq:
-            yield self._move(mark, ReceiptKind.DELIVERED, marks.delivered_seq)
-            marks.delivered_seq = mark.seq
-        if mark.kind is ReceiptKind.READ:
-            yield self._move(mark, ReceiptKind.READ, marks.read_seq)
-            marks.read_seq = mark.seq
+        if marks is not None and mark.seq <= self.last_seq:
+            for kind, old in moves(mark, marks):
+                yield self._move(mark, kind, old)
 
     def _move(self, mark: Mark, kind: ReceiptKind, old: int) -> Advance:
         covered = range(old, mark.seq)

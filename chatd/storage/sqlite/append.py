@@ -7,19 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from chatd.models import (
-    ClientIdConflict,
-    Draft,
-    Duplicate,
-    Message,
-    Outcome,
-    Stored,
-    group_of,
-)
-from chatd.storage.repeats import repeats
+from chatd.models import Draft, Message, Outcome, Stored, group_of
+from chatd.storage.repeats import Earlier, repeated
 from chatd.storage.sqlite.conversations import Conversations
 from chatd.storage.sqlite.messages import MESSAGES, SELECT_MESSAGES
 from chatd.storage.sqlite.rows import Row, Rows, as_json, fetch
@@ -67,32 +59,11 @@ _COUNT_GROUPS: Final = """
 """
 
 
-class _Earlier:
-    """The messages that hold an id or a client id which a draft of this batch names."""
-
-    def __init__(self, stored: Iterable[Message]) -> None:
-        self._by_id: dict[str, Message] = {}
-        self._by_client_id: dict[tuple[str, str], Message] = {}
-        for message in stored:
-            self.add(message)
-
-    def add(self, message: Message) -> None:
-        self._by_id[message.id] = message
-        if message.client_id is not None:
-            self._by_client_id[message.sender, message.client_id] = message
-
-    def first(self, draft: Draft) -> Message | None:
-        first = self._by_id.get(draft.id)
-        if draft.client_id is not None:
-            first = self._by_client_id.get((draft.sender, draft.client_id), first)
-        return first
-
-
 def append(
     db: sqlite3.Connection, conversations: Conversations, batch: Sequence[Draft]
 ) -> list[Outcome]:
     conversations.make_room()
-    earlier = _Earlier(_repeated(db, batch))
+    earlier = Earlier(_repeated(db, batch))
     outcomes: list[Outcome] = []
     rows: list[Row] = []
     own: Counter[tuple[int, str]] = Counter()
@@ -100,11 +71,11 @@ def append(
     for draft in batch:
         first = earlier.first(draft)
         if first is not None:
-            outcomes.append(Duplicate(first) if repeats(draft, first) else ClientIdConflict())
+            outcomes.append(repeated(draft, first))
             continue
         known = conversations.find_or_make(db, draft.conversation, draft.sent_at)
         known.last_seq += 1
-        message = _message(draft, known.last_seq)
+        message = draft.numbered(known.last_seq)
         earlier.add(message)
         outcomes.append(Stored(message))
         rows.append(_row(known.number, message))
@@ -127,18 +98,6 @@ def _repeated(db: sqlite3.Connection, batch: Sequence[Draft]) -> list[Message]:
         ),
     }
     return fetch(db, MESSAGES, _FIND_REPEATED, values)
-
-
-def _message(draft: Draft, seq: int) -> Message:
-    return Message(
-        id=draft.id,
-        conversation=draft.conversation,
-        seq=seq,
-        sender=draft.sender,
-        text=draft.text,
-        sent_at=draft.sent_at,
-        client_id=draft.client_id,
-    )
 
 
 def _row(number: int, message: Message) -> Row:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from chatd.models import Group, GroupCursor, GroupSort, Member, group_conversation
-from chatd.storage.sqlite.ranges import behind, end_of, within_64_bits
+from chatd.storage.ranges import behind, end_of, within_64_bits
 from chatd.storage.sqlite.rows import fetch
 
 _GROUPS: Final = msgspec.json.Decoder(list[Group])

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from chatd.models import Advance, Mark, ReceiptKind, other_of, pair_of
+from chatd.storage.moves import moves
 from chatd.storage.sqlite.conversations import Conversations
 from chatd.storage.sqlite.rows import as_json, fetch
 
@@ -122,22 +123,10 @@ def _moves(
         if where is None or mark.seq > where.last_seq:
             continue
         place = places.get((where.number, mark.user))
-        if place is not None:
-            yield from _moves_of(mark, place)
-
-
-def _moves_of(mark: Mark, place: _Place) -> Iterator[_Move]:
-    stands = place.read_seq if mark.kind is ReceiptKind.READ else place.delivered_seq
-    if mark.seq <= stands or stands < mark.since - 1:
-        return
-    if mark.seq > place.delivered_seq:
-        covered = _Range(place.conversation, place.delivered_seq, mark.seq)
-        place.delivered_seq = mark.seq
-        yield _Move(mark, ReceiptKind.DELIVERED, place, covered)
-    if mark.kind is ReceiptKind.READ:
-        covered = _Range(place.conversation, place.read_seq, mark.seq)
-        place.read_seq = mark.seq
-        yield _Move(mark, ReceiptKind.READ, place, covered)
+        if place is None:
+            continue
+        for kind, old in moves(mark, place):
+            yield _Move(mark, kind, place, _Range(place.conversation, old, mark.seq))
 
 
 def _written(db: sqlite3.Connection, ranges: set[_Range]) -> _Written:

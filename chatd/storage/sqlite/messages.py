@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from chatd.models import Conversation, Message, Position, Summary, SummaryCursor
-from chatd.storage.sqlite.ranges import ENDLESS, within_64_bits
+from chatd.storage.ranges import ENDLESS, within_64_bits
 from chatd.storage.sqlite.rows import fetch
 
 MESSAGES: Final = msgspec.json.Decoder(list[Message])

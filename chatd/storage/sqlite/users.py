@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from chatd.models import User
-from chatd.storage.sqlite.ranges import behind, end_of
+from chatd.storage.ranges import behind, end_of
 from chatd.storage.sqlite.rows import as_json, fetch
 
 _USERS: Final = msgspec.json.Decoder(list[User])

@@ -1,6 +1,7 @@
 """Ranges over text and numbers.
 
-Text is in code point order, which is how Python and SQLite's BINARY both compare.
+Text is in code point order, which is how Python, SQLite's BINARY and MongoDB's simple collation
+all compare it.
 """
 
 from __future__ import annotations
@@ -27,5 +28,5 @@ def end_of(prefix: str) -> str:
 
 
 def within_64_bits(number: int) -> int:
-    """A number that SQLite can hold. Cursors come from clients, and may name any."""
+    """A number that a store can hold. Cursors come from clients, and may name any."""
     return max(-ENDLESS, min(number, ENDLESS))
