@@ -74,8 +74,8 @@ def _network(value: object) -> IPv4Network | IPv6Network:
 
 
 def _storage_url(text: str) -> str:
-    if not re.fullmatch(r"memory:|sqlite:.+", text):
-        raise ValueError('should be "memory:" or "sqlite:PATH"')
+    if not re.fullmatch(r"memory:|sqlite:.+|mongodb(\+srv)?://.+", text):
+        raise ValueError('should be "memory:", "sqlite:PATH" or "mongodb://HOST/DATABASE"')
     return text
 
 

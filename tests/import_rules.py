@@ -38,11 +38,11 @@ NARROW: Final[Mapping[str, Sequence[str]]] = {
 
 # The modules that may import a library, where that is not everyone.
 DRIVERS: Final[Mapping[str, Sequence[str]]] = {
-    "bson": ("chatd.storage.mongo",),
+    "bson": ("chatd.storage.mongo*",),
     "jwt": ("chatd.security",),
-    "motor": ("chatd.storage.mongo",),
+    "motor": ("chatd.storage.mongo*",),
     "passlib": ("chatd.security",),
-    "pymongo": ("chatd.storage.mongo",),
+    "pymongo": ("chatd.storage.mongo*",),
     "sqlite3": ("chatd.storage.sqlite*",),
     "tornado": ("chatd.app", "chatd.handlers", "chatd.handlers.*", "chatd.wire"),
 }

@@ -11,7 +11,10 @@ from chatd.storage.base import Storage
 from chatd.storage.memory import MemoryStorage
 from chatd.storage.sqlite import SqliteStorage
 
-FORMS: Final = "memory: or sqlite:PATH (PATH relative to the data folder, or absolute)"
+FORMS: Final = (
+    "memory:, sqlite:PATH (PATH relative to the data folder, or absolute) "
+    "or mongodb://HOST/DATABASE"
+)
 
 
 def open_storage(url: str, data_dir: Path) -> Storage:
@@ -45,9 +48,20 @@ def _sqlite(rest: str, data_dir: Path) -> Storage:
     return SqliteStorage(data_dir / rest)
 
 
+def _mongodb(scheme: str, rest: str) -> Storage:
+    if not rest.startswith("//"):
+        raise ValueError(f"a MongoDB store is {scheme}://HOST/DATABASE")
+    # The driver takes a while to load, and megabytes: only those pay who use it.
+    from chatd.storage.mongo import MongoStorage  # noqa: PLC0415
+
+    return MongoStorage(f"{scheme}:{rest}")
+
+
 _OPENERS: Final[Mapping[str, Callable[[str, Path], Storage]]] = MappingProxyType(
     {
         "memory": _memory,
         "sqlite": _sqlite,
+        "mongodb": lambda rest, _data_dir: _mongodb("mongodb", rest),
+        "mongodb+srv": lambda rest, _data_dir: _mongodb("mongodb+srv", rest),
     }
 )

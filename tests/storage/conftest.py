@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
+from pymongo import MongoClient
 from tornado.ioloop import IOLoop
 
 from chatd.storage.base import Storage
 from chatd.storage.memory import MemoryStorage
+from chatd.storage.mongo import MongoStorage
 from chatd.storage.sqlite import SqliteStorage
+from tests.mongod import ReplicaSet
 
-ADAPTERS: Final = ("memory", "sqlite")
-DURABLE: Final = ("sqlite",)
+MONGO: Final = pytest.param("mongo", marks=pytest.mark.mongod)
+
+DURABLE: Final = ("sqlite", MONGO)
+ADAPTERS: Final = ("memory", *DURABLE)
 
 
 class Adapter(NamedTuple):
@@ -31,6 +37,20 @@ def memory() -> Adapter:
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Adapter:
     return Adapter(lambda name: SqliteStorage(tmp_path / f"{name}.db"))
+
+
+@pytest.fixture
+def mongo(mongo_server: ReplicaSet, mongo_client: MongoClient[dict[str, Any]]) -> Iterator[Adapter]:
+    made: set[str] = set()
+    prefix = f"chatd_{uuid.uuid4().hex}_"
+
+    def open_store(name: str) -> Storage:
+        made.add(prefix + name)
+        return MongoStorage(mongo_server.url(prefix + name))
+
+    yield Adapter(open_store)
+    for database in made:
+        mongo_client.drop_database(database)
 
 
 @pytest.fixture(params=ADAPTERS)

@@ -1,0 +1,128 @@
+"""One MongoDB database: opened, used and closed, the driver's errors made chatd's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar, cast
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.client_options import ClientOptions
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.topology_description import TopologyDescription
+from pymongo.write_concern import WriteConcern
+
+from chatd.errors import Unavailable
+from chatd.storage.mongo.connection import (
+    TIMEOUT_MS,
+    Client,
+    Deployment,
+    address_of,
+    connect,
+    explained,
+)
+from chatd.storage.mongo.documents import Db
+
+T = TypeVar("T")
+
+_GRACE: Final = 1.0
+"""Seconds that a call may last beyond its time: the driver had better say itself what is wrong."""
+
+
+class Database:
+    """Runs work on the database, each piece within the time that the URL's ``timeoutMS`` gives.
+
+    Whatever the URL says otherwise, work reads what a majority has, and a write returns once a
+    majority has it in its journal.
+    """
+
+    def __init__(self, client: Client, db: Db, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self._client = client
+        self._db = db
+        self._seconds = cast(ClientOptions, client.options).timeout or TIMEOUT_MS / 1000
+        self._lost_at: float | None = None
+        self._closed = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @classmethod
+    async def open(cls, url: str, prepare: Callable[[Db, Deployment], Awaitable[None]]) -> Database:
+        """Connect, and ``prepare`` the database.
+
+        Raises `Unavailable` where that may help to try again, `StorageRefused` where it won't.
+        """
+        address, client = address_of(url), connect(url)
+        try:
+            with explained(address):
+                deployment = Deployment.of(await client.admin.command("hello"), address)
+                db = client.get_database(
+                    address.database,
+                    codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS),
+                    read_preference=ReadPreference.PRIMARY,
+                    read_concern=ReadConcern("majority"),
+                    write_concern=WriteConcern("majority", j=True),
+                )
+                await prepare(db, deployment)
+        except BaseException:
+            client.close()
+            raise
+        return cls(client, db, deployment)
+
+    async def run(self, work: Callable[[Db], Awaitable[T]]) -> T:
+        self._check_open()
+        async with self._counted():
+            try:
+                # The driver's threads are few: where all of them wait for a server, the loop's
+                # clock ends what has not even begun.
+                async with asyncio.timeout(self._seconds + _GRACE):
+                    with pymongo.timeout(self._seconds):
+                        result = await work(self._db)
+            except (PyMongoError, TimeoutError) as error:
+                raise _unreachable() from error
+        self._lost_at = None
+        return result
+
+    def _check_open(self) -> None:
+        """Raise `Unavailable` where closed, or where the server is known to be out.
+
+        An outage may be an election, which is worth waiting for; once it has lasted as long as
+        any call waits, all others are refused at once until the driver sees the server again.
+        """
+        if self._closed:
+            raise Unavailable("the message store is closed")
+        topology = cast(TopologyDescription, self._client.topology_description)
+        if topology.has_writable_server():
+            return
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None:
+            self._lost_at = now
+        if now - self._lost_at > self._seconds:
+            raise _unreachable()
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Finish what is under way, then let go. The second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._idle.wait()
+            self._client.close()
+
+
+def _unreachable() -> Unavailable:
+    return Unavailable("the message store can't be reached, try again shortly")

@@ -1,0 +1,177 @@
+"""The storage contract over one MongoDB database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from chatd.errors import Unavailable
+from chatd.models import (
+    Advance,
+    Conversation,
+    Draft,
+    Group,
+    GroupCursor,
+    GroupSort,
+    Mark,
+    Member,
+    Message,
+    Outcome,
+    Position,
+    Summary,
+    SummaryCursor,
+    User,
+)
+from chatd.storage.base import Storage
+from chatd.storage.mongo import groups, messages, schema, users
+from chatd.storage.mongo.append import Appender
+from chatd.storage.mongo.connection import address_of
+from chatd.storage.mongo.database import Database
+from chatd.storage.mongo.documents import Db
+from chatd.storage.mongo.marks import Advancer
+from chatd.storage.mongo.tails import Tails
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class MongoStorage(Storage):
+    """Everything in one database, which several servers may share."""
+
+    def __init__(self, url: str) -> None:
+        """``url``: a MongoDB connection string, as MongoDB's manual has them."""
+        self._url = url
+        self._database: Database | None = None
+        self._tails = Tails()
+        self._appender = Appender(self._tails, look_first=False)
+        self._advancer = Advancer(self._tails)
+
+    @property
+    def promise(self) -> str:
+        address = address_of(self._url)
+        if self._database is None:
+            return f"Everything is kept in {address}, database {address.database}."
+        return self._database.deployment.promise(address)
+
+    async def start(self) -> None:
+        """Raises `StorageRefused` where trying again won't help, `Unavailable` where it may."""
+        self._database = await Database.open(self._url, schema.prepare)
+        self._appender = Appender(self._tails, look_first=self._database.deployment.sharded)
+
+    async def close(self) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+    async def epoch(self) -> str:
+        return await self._run(schema.epoch)
+
+    async def ping(self) -> None:
+        await self._run(schema.ping)
+
+    async def _run(
+        self, work: Callable[Concatenate[Db, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        if self._database is None:
+            raise Unavailable("the message store is not open")
+        return await self._database.run(lambda db: work(db, *args, **kwargs))
+
+    # -- users -------------------------------------------------------------------------------
+
+    async def create_user(self, user: User) -> bool:
+        return await self._run(users.create_user, user)
+
+    async def user_by_email(self, email: str) -> User | None:
+        return await self._run(users.user_by_email, email)
+
+    async def user_by_id(self, user_id: str) -> User | None:
+        return await self._run(users.user_by_id, user_id)
+
+    async def users_by_email(self, emails: Sequence[str]) -> list[User]:
+        return await self._run(users.users_by_email, emails)
+
+    async def list_users(self, *, prefix: str = "", after: str = "", limit: int) -> list[User]:
+        return await self._run(users.list_users, prefix, after, limit)
+
+    async def set_password(self, email: str, password_hash: str, generation: int) -> None:
+        await self._run(users.set_password, email, password_hash, generation)
+
+    async def touch_last_seen(self, seen: Mapping[str, int]) -> None:
+        await self._run(users.touch_last_seen, dict(seen))
+
+    # -- groups ------------------------------------------------------------------------------
+
+    async def create_group(self, group: Group) -> bool:
+        return await self._run(groups.create_group, group)
+
+    async def group(self, name: str) -> Group | None:
+        return await self._run(groups.group, name)
+
+    async def list_groups(
+        self,
+        *,
+        sort: GroupSort = GroupSort.NAME,
+        prefix: str = "",
+        member: str | None = None,
+        after: GroupCursor | None = None,
+        limit: int,
+    ) -> list[Group]:
+        return await self._run(
+            groups.list_groups, sort=sort, prefix=prefix, member=member, after=after, limit=limit
+        )
+
+    async def group_names_of(self, user: str) -> list[str]:
+        return await self._run(groups.group_names_of, user)
+
+    async def join(self, group: str, user: str, at: int) -> bool:
+        return await self._run(groups.join, group, user, at)
+
+    async def leave(self, group: str, user: str) -> bool:
+        return await self._run(groups.leave, group, user)
+
+    async def member(self, group: str, user: str) -> Member | None:
+        return await self._run(groups.member, group, user)
+
+    async def members(self, group: str, *, after: str = "", limit: int) -> list[Member]:
+        return await self._run(groups.members, group, after, limit)
+
+    # -- messages ----------------------------------------------------------------------------
+
+    async def append(self, batch: Sequence[Draft]) -> list[Outcome]:
+        return await self._run(self._appender.append, tuple(batch))
+
+    async def history(
+        self,
+        conversation: Conversation,
+        *,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        limit: int,
+    ) -> list[Message]:
+        return await self._run(messages.history, conversation, after_seq, before_seq, limit)
+
+    async def message(self, message_id: str) -> Message | None:
+        return await self._run(messages.message, message_id)
+
+    async def last_seq(self, conversation: Conversation) -> int:
+        return await self._run(messages.last_seq, conversation)
+
+    async def positions(self, user: str) -> list[Position]:
+        return await self._run(messages.positions, user)
+
+    async def summaries(
+        self, user: str, *, after: SummaryCursor | None = None, limit: int
+    ) -> list[Summary]:
+        return await self._run(messages.summaries, user, after, limit)
+
+    # -- receipts ----------------------------------------------------------------------------
+
+    async def advance(self, marks: Sequence[Mark]) -> list[Advance]:
+        return await self._run(self._advancer.advance, tuple(marks))
+
+    # -- revoked tokens ----------------------------------------------------------------------
+
+    async def revoke_token(self, token_id: str, expires_at: int) -> None:
+        await self._run(users.revoke_token, token_id, expires_at)
+
+    async def revoked_tokens(self, now: int) -> list[str]:
+        return await self._run(users.revoked_tokens, now)
