@@ -18,7 +18,7 @@ from tornado.web import Application, RequestHandler
 from chatd.accounts import Accounts, SignupPolicy
 from chatd.connection import Connection, Flusher
 from chatd.directory import Directory
-from chatd.errors import CloseCode
+from chatd.errors import CloseCode, Unavailable
 from chatd.handlers import auth, groups, health, messages, pages, users
 from chatd.handlers import socket as sockets
 from chatd.handlers.api import ApiHandler
@@ -56,6 +56,9 @@ _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
 _HEADER_SECONDS: Final = 20
 _POOL_SECONDS: Final = 2.0
+_FIRST_RETRY: Final = 0.5
+_LONGEST_RETRY: Final = 4.0
+"""Seconds until a storage that could not be opened is tried again."""
 _LIMITED_KEYS: Final = 100_000
 
 
@@ -105,6 +108,9 @@ class App:
         self.services = self._services()
         self.receipts: Receipts = self.services.router.receipts
         self._tasks: list[asyncio.Task[None]] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._storage_started = False
+        self._url = ""
         self._server: HTTPServer | None = None
         self._stopped = False
         self._gauges()
@@ -187,38 +193,65 @@ class App:
     # -- the life of the server --------------------------------------------------------------
 
     async def start(self) -> str:
-        """Open the storage, run the coroutines, listen; returns the address to connect to.
+        """Listen and open the storage; returns the address to connect to.
 
-        Raises `StorageRefused`, `Unavailable` or OSError where that can't be done.
+        Where the storage can't be reached, the server goes on trying, and until then answers
+        503: see `opened`. Raises `StorageRefused` or OSError.
         """
-        await self.storage.start()
-        self.state.epoch = await self.storage.epoch()
-        await self.services.accounts.start()
-        self._run(self.ids.run())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
         keep_alive = KeepAlive(
             self.registry,
             ping_seconds=self.settings.websocket.ping_seconds,
             pong_seconds=self.settings.websocket.pong_seconds,
         )
         for coroutine in (
+            self.ids.run(),
             self.journal.run_forever(),
             self.receipts.run_forever(),
             self.presence.run_forever(),
             keep_alive.run_forever(),
         ):
             self._run(coroutine)
-        url = self._listen()
-        self.state.ready = True
-        self.log.info("server.started", url=url, storage=self.storage.promise)
+        self._url = self._listen()
+        try:
+            await self._open()
+        except Unavailable as error:
+            self._opening = asyncio.create_task(self._keep_opening(error))
         if not self.settings.server.allowed_hosts and self.settings.server.host in _ANY_ADDRESS:
             self.log.warning(
                 "server.no_host_allowed",
                 remedy="name the hosts that people use in server.allowed_hosts; "
                 "any other gets 421 Misdirected Request",
             )
-        return url
+        return self._url
+
+    async def _open(self) -> None:
+        """Open the storage, and take work. Raises `StorageRefused` or `Unavailable`."""
+        if not self._storage_started:
+            await self.storage.start()
+            self._storage_started = True
+        epoch = await self.storage.epoch()
+        await self.services.accounts.start()
+        self.state.epoch = epoch
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
+        self.state.ready = True
+        self.log.info("server.started", url=self._url, storage=self.storage.promise)
+
+    async def _keep_opening(self, error: Unavailable) -> None:
+        delay = _FIRST_RETRY
+        while not self.state.ready:
+            self.log.warning("storage.unavailable", detail=error.detail, retry_seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_RETRY)
+            try:
+                await self._open()
+            except Unavailable as another:
+                error = another
+
+    async def opened(self) -> None:
+        """Return once the storage is open. Raises `StorageRefused` where it won't be."""
+        if self._opening is not None:
+            await self._opening
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -326,14 +359,15 @@ class App:
             self._server.stop()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), 1)
-        for task in self._tasks:
+        tasks = [*self._tasks, *filter(None, [self._opening])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.receipts.flush()
         await self.presence.store()
         self.passwords.close()
         await self.storage.close()
-        if self._server is not None:
+        if self.state.epoch:
             self.log.info("server.stopped")
 
 
@@ -370,11 +404,21 @@ async def serve(settings: Settings, announce: Callable[[str, Storage], None]) ->
     try:
         url = await app.start()
         announce(url, app.storage)
-        await _signalled()
+        await _signalled_or(app.opened())
         await app.drain()
     finally:
         await app.stop()
         release_logs()
+
+
+async def _signalled_or(opened: Coroutine[Any, Any, None]) -> None:
+    """Return on a signal; raise what keeps the storage from being opened."""
+    signalled, opening = asyncio.ensure_future(_signalled()), asyncio.ensure_future(opened)
+    await asyncio.wait([signalled, opening], return_when=asyncio.FIRST_COMPLETED)
+    if opening.done():
+        opening.result()
+        await signalled
+    opening.cancel()
 
 
 async def _signalled() -> None:

@@ -123,6 +123,7 @@ class GuardedHandler(RequestHandler):
             raise Unauthenticated(
                 "sign in with POST /v1/auth/sign-in, then send Authorization: Bearer TOKEN"
             )
+        self.services.state.check_started()
         self.session = await self.services.accounts.authenticate(token)
         return self.session
 

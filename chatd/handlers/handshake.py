@@ -35,8 +35,9 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             self.page()
             return
+        self.services.state.check_started()
         if self.services.state.draining or not self.services.state.ready:
-            raise Unavailable("the server is starting or shutting down; connect again shortly")
+            raise Unavailable("the server is shutting down; connect again shortly")
         if "upgrade" not in self.request.headers.get("Connection", "").lower():
             raise BadRequest("a WebSocket handshake has the header Connection: Upgrade")
         self.check_origin_allowed()

@@ -36,8 +36,9 @@ class ReadyHandler(ApiHandler):
         state = self.services.state
         if state.draining:
             raise Unavailable("shutting down")
+        state.check_started()
         if not state.ready:
-            raise Unavailable("not ready: starting, or broken")
+            raise Unavailable("not ready: a part of the server has failed; its log says which")
         await state.check_storage(self.services.storage)
         return HealthView(status="ok")
 

@@ -10,6 +10,7 @@ from typing import Final
 from chatd.accounts import Accounts
 from chatd.connection import Flusher
 from chatd.directory import Directory
+from chatd.errors import Unavailable
 from chatd.ids import UuidPool
 from chatd.journal import MessageJournal
 from chatd.logs import Logger
@@ -25,13 +26,21 @@ _STORAGE_CHECK_SECONDS: Final = 1.0
 
 
 class ServerState:
-    """What changes while the server runs: whether it takes work, and the store's epoch."""
+    """What changes while the server runs: whether it takes work, and the store's epoch.
+
+    The epoch is empty until the storage is open, and what it revoked has been read.
+    """
 
     def __init__(self) -> None:
         self.ready = False
         self.draining = False
         self.epoch = ""
         self._storage_good_until = 0.0
+
+    def check_started(self) -> None:
+        """`Unavailable` until the storage is open."""
+        if not self.epoch:
+            raise Unavailable("the server is starting: its message store is not open yet")
 
     async def check_storage(self, storage: Storage) -> None:
         """Return where the storage can work, or could a second ago; `Unavailable` else.

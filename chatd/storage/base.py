@@ -41,7 +41,11 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def start(self) -> None:
-        """Open the store, making it where there is none. Call once, before anything else."""
+        """Open the store, making it where there is none. Call before anything else.
+
+        Raises `Unavailable` where the backend can't be reached now: then call it again, and
+        `StorageRefused` where that won't help. Once it has returned it is not called again.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:
