@@ -143,7 +143,9 @@ class App:
             directory=directory,
             addresses=AddressCounter(),
             presence=self.presence,
-            replayer=Replayer(self.storage, router.receipts.claim, limit=limits.replay),
+            replayer=Replayer(
+                self.storage, router.receipts.claim, router.heads.seen, limit=limits.replay
+            ),
             flusher=Flusher(
                 asyncio.get_running_loop(),
                 outbox_limit=limits.outbox_bytes,

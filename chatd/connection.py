@@ -8,13 +8,13 @@ a Ping behind the messages whose Pong is their receipt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from chatd.errors import CloseCode
-from chatd.frames import Bye, encode, websocket_frame
+from chatd.frames import Bye, encode, gap_frame, websocket_frame
 from chatd.models import Conversation, group_of
 
 _PING: Final = 0x9
@@ -80,6 +80,13 @@ class Span(msgspec.Struct, frozen=True):
     seq: int
 
 
+class _Run(msgspec.Struct):
+    """The unbroken run of a conversation, as far as it has been written: empty at first."""
+
+    since: int
+    seq: int
+
+
 Confirmed = Callable[["Connection", list[Span]], None]
 
 
@@ -96,8 +103,7 @@ class Connection:
         "_outbox",
         "_outbox_bytes",
         "_ping_number",
-        "_replayed",
-        "_since",
+        "_runs",
         "_transport",
         "_unconfirmed",
         "_urgent",
@@ -136,12 +142,11 @@ class Connection:
         self._outbox_bytes = 0
         self._held: list[tuple[Conversation, int, bytes]] | None = []
         self._held_bytes = 0
-        self._replayed: dict[Conversation, int] = {}
-        # What Pings and Pongs say: where the unbroken run of each conversation began, how far
-        # it was written since the last Ping, the runs a gap ended since then, and what the
-        # outstanding Ping covers (None where there is none).
-        self._since: dict[Conversation, int] = {}
-        self._unconfirmed: dict[Conversation, int] = {}
+        # What Pings and Pongs say: the unbroken run of each conversation, which of them grew
+        # since the last Ping, the runs a gap ended since then, and what the outstanding Ping
+        # covers (None where there is none).
+        self._runs: dict[Conversation, _Run] = {}
+        self._unconfirmed: dict[Conversation, _Run] = {}
         self._ended: list[Span] = []
         self._in_flight: list[Span] | None = None
         self._urgent = False
@@ -168,47 +173,52 @@ class Connection:
             self._flusher.touch(self)
 
     def deliver(self, conversation: Conversation, seq: int, frame: bytes) -> None:
-        """A message, live: held back while the replay runs, else written at once."""
-        if self._held is None:
-            if self._is_new(conversation, seq):
-                self.write(frame)
-                self.cover(conversation, seq)
-        elif not self.closing:
+        """A message, live: held back while the replay runs, else written at once.
+
+        Without a frame it is one of this connection's own, which has had its ``sent``. What
+        comes behind a hole is announced by a ``gap``; what has been written is not repeated.
+        """
+        if self._held is not None:
             self._held.append((conversation, seq, frame))
             self._held_bytes += len(frame)
             self._check_limit()
+        elif not self.closing and self.cover(conversation, seq) and frame:
+            self.write(frame)
 
-    def acknowledge(self, conversation: Conversation, seq: int, frame: bytes) -> None:
-        """The ``sent`` of this connection's own message: never held back, but not covered
-        before what lies in front of it is."""
-        self.write(frame)
-        if self._held is not None:
-            self._held.append((conversation, seq, b""))
-        elif self._is_new(conversation, seq):
-            self.cover(conversation, seq)
+    def cover(self, conversation: Conversation, seq: int) -> bool:
+        """The conversation's run grows by ``seq``; False where it has that already.
 
-    def _is_new(self, conversation: Conversation, seq: int) -> bool:
-        """Whether the replay has not brought it.
-
-        The journal may still be telling of a batch that the replay has read from the storage.
+        Call where the message is written in the same breath: a Ping may follow.
         """
-        return not self._replayed or seq > self._replayed.get(conversation, 0)
+        run = self._runs.get(conversation)
+        if run is None:
+            run = self._runs[conversation] = _Run(seq, seq)
+        elif seq <= run.seq:
+            # The journal may still be telling of a batch that the replay has read.
+            return False
+        else:
+            if seq > run.seq + 1:
+                self.write(encode(gap_frame(conversation, self.user, run.seq + 1, seq - 1)))
+                self.begin(conversation, seq)
+                run = self._runs[conversation]
+            run.seq = seq
+        if not self.explicit:
+            self._unconfirmed[conversation] = run
+            if group_of(conversation) is None:
+                self._urgent = True
+        return True
 
-    def cover(self, conversation: Conversation, seq: int) -> None:
-        """Everything of the conversation from the run's start up to ``seq`` has been written."""
-        if self.explicit:
-            return
-        self._since.setdefault(conversation, seq)
-        self._unconfirmed[conversation] = seq
-        if group_of(conversation) is None:
-            self._urgent = True
+    def expect(self, conversation: Conversation, since: int) -> None:
+        """Nothing of the conversation before ``since`` is missing here."""
+        if self._held is None and conversation not in self._runs:
+            self._runs[conversation] = _Run(since, since - 1)
 
     def begin(self, conversation: Conversation, since: int) -> None:
         """The unbroken run of this conversation starts at ``since``: behind a gap or a cursor."""
-        seq = self._unconfirmed.pop(conversation, None)
-        if seq is not None:
-            self._ended.append(Span(conversation, self._since[conversation], seq))
-        self._since[conversation] = since
+        ended = self._unconfirmed.pop(conversation, None)
+        if ended is not None:
+            self._ended.append(Span(conversation, ended.since, ended.seq))
+        self._runs[conversation] = _Run(since, since - 1)
 
     def held_from(self) -> dict[Conversation, int]:
         """The first ``seq`` that is held back of each conversation."""
@@ -217,17 +227,12 @@ class Connection:
             first.setdefault(conversation, seq)
         return first
 
-    def release(self, replayed: Mapping[Conversation, int]) -> None:
-        """The replay is over, and brought each conversation up to a ``seq``; what was held back
-        and is newer is written."""
+    def release(self) -> None:
+        """The replay is over: what was held back and it did not bring is written."""
         held, self._held = self._held or [], None
         self._held_bytes = 0
-        self._replayed = dict(replayed)
         for conversation, seq, frame in held:
-            if self._is_new(conversation, seq):
-                if frame:
-                    self.write(frame)
-                self.cover(conversation, seq)
+            self.deliver(conversation, seq, frame)
 
     @property
     def pressed(self) -> bool:
@@ -271,8 +276,8 @@ class Connection:
 
     def _next_ping(self) -> bytes:
         self._in_flight = self._ended
-        for conversation, seq in self._unconfirmed.items():
-            self._in_flight.append(Span(conversation, self._since[conversation], seq))
+        for conversation, run in self._unconfirmed.items():
+            self._in_flight.append(Span(conversation, run.since, run.seq))
         self._ended = []
         self._unconfirmed.clear()
         self._urgent = False

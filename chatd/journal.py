@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from chatd.errors import ChatError, Unavailable
-from chatd.models import Draft, Outcome
+from chatd.models import Draft, Duplicate, Outcome, Stored
 
 Done = Callable[[Outcome | ChatError], None]
 """Called once, in commit order, with what became of a draft."""
@@ -26,6 +26,7 @@ _BATCH_CHARS: Final = 64 * 1024
 _DRAFT_CHARS: Final = 1000
 """What a waiting draft weighs besides its text, in characters' worth of memory."""
 _TURN_SECONDS: Final = 0.004
+_DOUBTFUL: Final = 100_000
 
 
 class Appender(Protocol):
@@ -63,6 +64,8 @@ class MessageJournal:
         self._capacity = capacity_chars
         self._entries: deque[tuple[Draft, Done] | _Operation] = deque()
         self._chars = 0
+        # The ids of drafts that the storage may have stored without being able to say so.
+        self._doubtful: dict[str, None] = {}
         self._closed = False
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -150,17 +153,30 @@ class MessageJournal:
         except Exception as error:
             self._observer.failed("journal.append_failed", error)
             refusal = error if isinstance(error, Unavailable) else _not_stored()
-            for _, done in batch:
+            for draft, done in batch:
+                self._doubt(draft)
                 self._tell(done, refusal)
             return
         self._observer.batch_stored(len(batch), loop.time() - started)
         turn = loop.time()
         for (_, done), outcome in zip(batch, outcomes, strict=True):
-            self._tell(done, outcome)
+            self._tell(done, self._resolved(outcome))
             # A big batch to big groups must not keep the loop from reading and writing.
             if loop.time() - turn > _TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = loop.time()
+
+    def _doubt(self, draft: Draft) -> None:
+        if len(self._doubtful) >= _DOUBTFUL:
+            del self._doubtful[next(iter(self._doubtful))]
+        self._doubtful[draft.id] = None
+
+    def _resolved(self, outcome: Outcome) -> Outcome:
+        """The outcome, as new where the first send was stored and nobody has heard of it."""
+        if isinstance(outcome, Duplicate) and outcome.message.id in self._doubtful:
+            del self._doubtful[outcome.message.id]
+            return Stored(outcome.message)
+        return outcome
 
     def _tell(self, done: Done, outcome: Outcome | ChatError) -> None:
         try:

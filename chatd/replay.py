@@ -20,10 +20,21 @@ _PAGE: Final = 100
 class Replayer:
     """Replays conversations onto a new connection and makes it live."""
 
-    def __init__(self, storage: Storage, claim: Callable[[Mark], None], *, limit: int) -> None:
-        """``limit``: messages per conversation (0: all); the rest is announced as a gap."""
+    def __init__(
+        self,
+        storage: Storage,
+        claim: Callable[[Mark], None],
+        seen: Callable[[Conversation, int], None],
+        *,
+        limit: int,
+    ) -> None:
+        """``seen`` is told how far each conversation was read.
+
+        ``limit``: messages per conversation (0: all); the rest is announced as a gap.
+        """
         self._storage = storage
         self._claim = claim
+        self._seen = seen
         self._limit = limit
 
     async def replay(
@@ -37,26 +48,23 @@ class Replayer:
         cursors = cursors or {}
         positions = await self._storage.positions(connection.user)
         held_from = connection.held_from()
-        replayed: dict[Conversation, int] = {}
         count = 0
         for position in positions:
             conversation = position.conversation
             if not connection.scope.covers(conversation):
                 continue
+            self._seen(conversation, position.last_seq)
             start = self._start(connection, position, cursors.get(conversation))
             # Another device may have moved the mark past what this one still holds back.
             start = min(start, held_from.get(conversation, start + 1) - 1)
             if start < position.last_seq:
-                replayed[conversation] = position.last_seq
                 count += await self._replay(connection, position, start)
-        self.go_live(connection, replayed)
+        self.go_live(connection)
         return count
 
-    def go_live(
-        self, connection: Connection, replayed: Mapping[Conversation, int] | None = None
-    ) -> None:
+    def go_live(self, connection: Connection) -> None:
         """Write what was held back and not replayed, and say that what follows is live."""
-        connection.release(replayed or {})
+        connection.release()
         connection.write(encode(Ready()))
 
     def _start(self, connection: Connection, position: Position, cursor: int | None) -> int:
@@ -87,8 +95,8 @@ class Replayer:
             for message in page:
                 if message.seq > reached + 1:
                     self._gap(connection, conversation, reached + 1, message.seq - 1)
-                connection.write(encode(message_frame(message)))
                 connection.cover(conversation, message.seq)
+                connection.write(encode(message_frame(message)))
                 reached = message.seq
                 if connection.pressed:
                     await connection.drained()

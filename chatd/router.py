@@ -29,6 +29,7 @@ from chatd.frames import (
     message_frame,
     receipt_frame,
 )
+from chatd.heads import Heads
 from chatd.journal import MessageJournal
 from chatd.models import (
     Advance,
@@ -100,6 +101,7 @@ class ChatRouter:
         self._send_limit = send_limit
         self._observer = observer
         self._text_chars = text_chars
+        self.heads = Heads()
         self.receipts = Receipts(storage, observer, self.tell_receipt)
 
     # -- who may -----------------------------------------------------------------------------
@@ -165,7 +167,8 @@ class ChatRouter:
     ) -> None:
         """Have a message stored and delivered; ``done`` hears the outcome, in commit order.
 
-        ``origin``, the connection it came from, gets no copy: it hears by ``done``.
+        ``origin``, the connection it came from, gets no copy: it hears by ``done``, before the
+        others get theirs.
 
         Raises:
             Invalid: the text or the client_id is none.
@@ -227,11 +230,17 @@ class ChatRouter:
             raise Invalid.field("text", "must not hold the character NUL")
 
     def _fan_out(self, message: Message, origin: Connection | None) -> None:
+        conversation, seq = message.conversation, message.seq
         frame = encode(message_frame(message))
+        missed = self.heads.tell(conversation, seq)
         copies = 0
-        for connection in self._audience(message.conversation):
-            if connection is not origin:
-                connection.deliver(message.conversation, message.seq, frame)
+        for connection in self._audience(conversation):
+            if missed is not None:
+                connection.expect(conversation, missed)
+            if connection is origin:
+                connection.deliver(conversation, seq, b"")
+            else:
+                connection.deliver(conversation, seq, frame)
                 copies += 1
         self._observer.message_routed(copies)
 

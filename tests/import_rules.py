@@ -20,7 +20,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("handlers",),
     ("openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
-    ("directory", "journal", "presence", "receipts", "registry"),
+    ("directory", "heads", "journal", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
     ("frames", "schemas"),

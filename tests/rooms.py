@@ -133,7 +133,7 @@ class Lab:
             f"c{self._count}", login, scope, peer, self.flusher, explicit=explicit
         )
         if live:
-            connection.release({})
+            connection.release()
         return connection, peer
 
 

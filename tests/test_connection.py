@@ -17,6 +17,12 @@ def lab() -> Lab:
     return Lab()
 
 
+def acknowledge(connection: Connection, seq: int) -> None:
+    """The connection's own message was stored: it hears so, and gets no copy."""
+    connection.write(numbered(seq))
+    connection.deliver(PAIR, seq, b"")
+
+
 def deliver(connection: Connection, *seqs: int, conversation: Conversation = PAIR) -> None:
     for seq in seqs:
         connection.deliver(conversation, seq, numbered(seq))
@@ -263,7 +269,7 @@ def test_live_messages_are_held_back_until_the_release(lab: Lab) -> None:
     lab.clock.turn()
     assert peer.take() == [99]
     assert connection.held_from() == {PAIR: 5, GROUP: 2}
-    connection.release({})
+    connection.release()
     assert connection.held_from() == {}
     deliver(connection, 7)
     lab.clock.turn()
@@ -276,7 +282,9 @@ def test_what_the_replay_brought_is_not_written_again(lab: Lab) -> None:
     connection, peer = lab.connect(live=False)
     deliver(connection, 5, 6, 7)
     deliver(connection, 2, conversation=GROUP)
-    connection.release({PAIR: 6})
+    connection.cover(PAIR, 5)
+    connection.cover(PAIR, 6)
+    connection.release()
     lab.clock.turn()
     assert peer.take() == [7, 2, PING_1]
 
@@ -287,8 +295,9 @@ def test_what_the_replay_brought_is_not_written_again_if_it_comes_after_the_rele
     """The journal may still be telling of a batch that the replay has read from the storage."""
     connection, peer = lab.connect(live=False)
     connection.begin(PAIR, 1)
-    connection.cover(PAIR, 6)
-    connection.release({PAIR: 6})
+    for seq in range(1, 7):
+        connection.cover(PAIR, seq)
+    connection.release()
     deliver(connection, 5, 6, 7)
     deliver(connection, 1, conversation=GROUP)
     lab.clock.turn()
@@ -300,10 +309,10 @@ def test_what_the_replay_brought_is_not_written_again_if_it_comes_after_the_rele
 def test_an_answer_to_a_send_is_not_held_back_but_claims_nothing_before_its_turn(lab: Lab) -> None:
     connection, peer = lab.connect(live=False)
     deliver(connection, 5)
-    connection.acknowledge(PAIR, 6, numbered(6))
+    acknowledge(connection, 6)
     lab.clock.turn()
     assert peer.take() == [6]
-    connection.release({})
+    connection.release()
     lab.clock.turn()
     assert peer.take() == [5, PING_1]
     connection.pong(PING_1)
@@ -312,7 +321,7 @@ def test_an_answer_to_a_send_is_not_held_back_but_claims_nothing_before_its_turn
 
 def test_an_answer_to_a_send_on_a_live_connection_is_claimed_with_it(lab: Lab) -> None:
     connection, peer = lab.connect()
-    connection.acknowledge(PAIR, 6, numbered(6))
+    acknowledge(connection, 6)
     lab.clock.turn()
     assert peer.take() == [6, PING_1]
     connection.pong(PING_1)
@@ -322,13 +331,81 @@ def test_an_answer_to_a_send_on_a_live_connection_is_claimed_with_it(lab: Lab) -
 def test_an_answer_to_a_send_that_was_replayed_as_well_takes_no_claim_back(lab: Lab) -> None:
     connection, peer = lab.connect(live=False)
     connection.begin(PAIR, 1)
-    connection.cover(PAIR, 6)
-    connection.release({PAIR: 6})
-    connection.acknowledge(PAIR, 5, numbered(5))
+    for seq in range(1, 7):
+        connection.cover(PAIR, seq)
+    connection.release()
+    acknowledge(connection, 5)
     lab.clock.turn()
     assert peer.take() == [5, PING_1]
     connection.pong(PING_1)
     assert lab.confirmed == [Span(PAIR, 1, 6)]
+
+
+# -- holes -------------------------------------------------------------------------------------
+
+
+def gap(first: int, last: int) -> dict[str, object]:
+    return {"type": "gap", "user": BOB, "from_seq": first, "to_seq": last}
+
+
+def test_a_hole_is_announced_and_never_claimed(lab: Lab) -> None:
+    connection, peer = lab.connect()
+    deliver(connection, 1, 2, 5, 6)
+    lab.clock.turn()
+    assert peer.take() == [1, 2, gap(3, 4), 5, 6, PING_1]
+    connection.pong(PING_1)
+    assert lab.confirmed == [Span(PAIR, 1, 2), Span(PAIR, 5, 6)]
+
+
+def test_a_hole_before_ones_own_message_is_announced_too(lab: Lab) -> None:
+    connection, peer = lab.connect()
+    deliver(connection, 1)
+    acknowledge(connection, 3)
+    lab.clock.turn()
+    assert peer.take() == [1, 3, gap(2, 2), PING_1]
+    connection.pong(PING_1)
+    assert lab.confirmed == [Span(PAIR, 1, 1), Span(PAIR, 3, 3)]
+
+
+def test_a_hole_between_the_replay_and_what_was_held_back_is_announced(lab: Lab) -> None:
+    connection, peer = lab.connect(live=False)
+    connection.cover(PAIR, 4)
+    deliver(connection, 6)
+    connection.release()
+    lab.clock.turn()
+    assert peer.take() == [gap(5, 5), 6, PING_1]
+
+
+def test_a_hole_is_announced_where_nothing_was_written_yet(lab: Lab) -> None:
+    connection, peer = lab.connect()
+    connection.expect(PAIR, 4)
+    deliver(connection, 6)
+    lab.clock.turn()
+    assert peer.take() == [gap(4, 5), 6, PING_1]
+
+
+def test_what_a_connection_has_had_is_not_expected_again(lab: Lab) -> None:
+    connection, peer = lab.connect()
+    deliver(connection, 4, 5)
+    connection.expect(PAIR, 4)
+    deliver(connection, 6)
+    lab.clock.turn()
+    assert peer.take() == [4, 5, 6, PING_1]
+
+
+def test_what_fills_a_hole_that_was_announced_is_not_written(lab: Lab) -> None:
+    """It would come out of order; the client has been told to fetch it."""
+    connection, peer = lab.connect()
+    deliver(connection, 1, 3, 2)
+    lab.clock.turn()
+    assert peer.take() == [1, gap(2, 2), 3, PING_1]
+
+
+def test_an_explicit_connection_hears_of_holes_too(lab: Lab) -> None:
+    connection, peer = lab.connect(explicit=True)
+    deliver(connection, 1, 3)
+    lab.clock.turn()
+    assert peer.take() == [1, gap(2, 2), 3]
 
 
 # -- a peer that does not read -----------------------------------------------------------------
@@ -487,8 +564,8 @@ def test_nothing_follows_the_end(lab: Lab, live: bool) -> None:
     peer.take()
     connection.write(numbered(2))
     deliver(connection, 3)
-    connection.acknowledge(PAIR, 4, numbered(4))
-    connection.release({})
+    acknowledge(connection, 4)
+    connection.release()
     connection.flush()
     connection.keep_alive(lab.clock.time() + 20, 20, 10)
     connection.keep_alive(lab.clock.time() + 60, 20, 10)

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from chatd.errors import ChatError, Unavailable
 from chatd.journal import MessageJournal
-from chatd.models import Draft, Message, Outcome, Stored
+from chatd.models import Draft, Duplicate, Message, Outcome, Stored
 from tests.rooms import Observer, draft
 
 
@@ -319,3 +320,40 @@ async def test_draining_answers_what_was_taken_and_takes_nothing_more(
 async def test_draining_an_idle_journal_takes_no_time(io_loop: Any, room: Room) -> None:
     await asyncio.wait_for(room.journal.drain(), 5)
     await asyncio.wait_for(room.journal.drain(), 5)
+
+
+# -- what the storage could not be sure of -----------------------------------------------------
+
+
+class Doubtful:
+    """Stores the first batch and says that it can't be reached; then it knows every repeat."""
+
+    def __init__(self) -> None:
+        self.first: list[Draft] = []
+
+    async def append(self, batch: list[Draft]) -> list[Outcome]:
+        if not self.first:
+            self.first = batch
+            raise Unavailable("the message store can't be reached")
+        known = {item.client_id: stored(item, seq).message for seq, item in enumerate(self.first)}
+        return [Duplicate(known[item.client_id]) for item in batch]
+
+
+async def test_a_message_stored_in_doubt_is_new_when_it_is_sent_again_and_a_repeat_later(
+    io_loop: Any,
+) -> None:
+    """Nobody has been told of it: as a repeat it would reach nobody who is on line."""
+    journal = MessageJournal(Doubtful(), Observer())
+    running = asyncio.create_task(journal.run_forever())
+    outcomes: list[Outcome | ChatError] = []
+    for number in (1, 2, 3):
+        draft_again = msgspec.structs.replace(draft(number), client_id="note-1")
+        journal.submit(draft_again, outcomes.append)
+        while len(outcomes) < number:
+            await asyncio.sleep(0)
+    running.cancel()
+    refused, new, repeat = outcomes
+    assert isinstance(refused, Unavailable)
+    assert isinstance(new, Stored)
+    assert new.message.id == "id1"
+    assert repeat == Duplicate(new.message)

@@ -8,6 +8,7 @@ import pytest
 from chatd.connection import EVERYTHING, ONE_TO_ONE, Connection, Scope, Span, one_group
 from chatd.errors import CloseCode
 from chatd.frames import encode, message_frame
+from chatd.heads import Heads
 from chatd.models import (
     Conversation,
     Draft,
@@ -58,6 +59,7 @@ class Room:
         self.lab = Lab()
         self.storage = Storage()
         self.claims: list[Mark] = []
+        self.heads = Heads()
 
     async def say(
         self, count: int = 1, conversation: Conversation = PAIR, sender: str = BOB
@@ -87,7 +89,7 @@ class Room:
         *,
         limit: int = 0,
     ) -> int:
-        replayer = Replayer(self.storage, self.claims.append, limit=limit)
+        replayer = Replayer(self.storage, self.claims.append, self.heads.seen, limit=limit)
         count = await replayer.replay(connection, cursors)
         self.lab.clock.turn()
         return count
@@ -348,7 +350,7 @@ async def test_who_joins_a_group_meanwhile_gets_what_follows(io_loop: Any, room:
 async def test_no_replay_asked_for_is_live_at_once(io_loop: Any, room: Room) -> None:
     connection, peer = new(room)
     room.deliver(connection, *await room.say(2))
-    Replayer(room.storage, room.claims.append, limit=0).go_live(connection)
+    Replayer(room.storage, room.claims.append, room.heads.seen, limit=0).go_live(connection)
     room.lab.clock.turn()
     assert seen(peer) == [1, 2, "ready"]
 

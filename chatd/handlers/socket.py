@@ -285,12 +285,9 @@ class SocketHandler(HandshakeHandler):
                 outcome = ClientIdReused("this client_id was sent with another text or target")
             if isinstance(outcome, ChatError):
                 self._write_error(outcome, frame.client_id)
-            elif isinstance(outcome, Duplicate):
-                connection.write(encode(sent_frame(outcome.message, duplicate=True)))
             else:
-                message = outcome.message
-                sent = encode(sent_frame(message, duplicate=False))
-                connection.acknowledge(message.conversation, message.seq, sent)
+                duplicate = isinstance(outcome, Duplicate)
+                connection.write(encode(sent_frame(outcome.message, duplicate=duplicate)))
 
         self.services.router.send(
             connection.user, conversation, frame.text, frame.client_id, done, connection

@@ -12,9 +12,12 @@ from chatd.app import App
 from tests.chat import Chat, start_app
 
 
-@pytest.fixture(params=["memory:", "sqlite:chatd.db"], ids=["memory", "sqlite"])
+@pytest.fixture(
+    params=["memory", "sqlite", pytest.param("mongo", marks=pytest.mark.mongod)],
+)
 def storage_url(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    urls = {"memory": "memory:", "sqlite": "sqlite:chatd.db"}
+    return urls.get(request.param) or str(request.getfixturevalue("mongo_url"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Final
 
@@ -38,8 +39,7 @@ async def prepare(db: Db, deployment: Deployment) -> None:
             f"the database {db.name} has schema version {store['version']}, made by a newer chatd; "
             f"this one knows versions up to {VERSION}: run the newer one."
         )
-    for collection in wanted:
-        await _prepare(db, collection, existing.get(collection.name))
+    await asyncio.gather(*(_prepare(db, one, existing.get(one.name)) for one in wanted))
 
 
 async def _store(db: Db, ours: set[str]) -> Document:

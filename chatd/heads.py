@@ -1,0 +1,37 @@
+"""How far each conversation has been told to its live connections by this process."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chatd.models import Conversation
+
+MOST_KNOWN: Final = 1_000_000
+
+
+class Heads:
+    """Finds the messages that were stored and yet not told here.
+
+    Another server may have stored them, or this one without learning of it: the storage broke
+    off after the fact.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[Conversation, int] = {}
+
+    def seen(self, conversation: Conversation, seq: int) -> None:
+        """Somebody has just been given everything up to ``seq``."""
+        self._make_room()
+        self._heads.setdefault(conversation, seq)
+
+    def tell(self, conversation: Conversation, seq: int) -> int | None:
+        """Note that ``seq`` is told now; the first seq that was left out before it, if any."""
+        head = self._heads.get(conversation, seq - 1)
+        if seq > head:
+            self._make_room()
+            self._heads[conversation] = seq
+        return head + 1 if seq > head + 1 else None
+
+    def _make_room(self) -> None:
+        if len(self._heads) >= MOST_KNOWN:
+            self._heads.clear()
