@@ -204,6 +204,19 @@ class Socket:
         await self.send(type="send", text=text, **target)
         return await self.next("sent", "error")
 
+    async def ask(self, client_id: str, **frame: object) -> Json:
+        """Send a message; its own ``sent`` or ``error``, however long that takes."""
+        looked_at = len(self.frames)
+        await self.send(type="send", client_id=client_id, **frame)
+        async with self._news:
+            while True:
+                for answer in self.frames[looked_at:]:
+                    if answer["type"] in ("sent", "error") and answer["client_id"] == client_id:
+                        return answer
+                looked_at = len(self.frames)
+                assert not self._reader.done(), f"closed {self.ws.close_code}: {self.frames[-3:]}"
+                await self._news.wait()
+
     async def settle(self) -> None:
         """Return once everything the server had for this socket has arrived."""
         await self.send(type="ping")
