@@ -405,25 +405,28 @@ async def serve(settings: Settings, announce: Callable[[str, Storage], None]) ->
     release_logs = capture_library_logs(app.log)
     try:
         url = await app.start()
+        signalled = _signalled()
         announce(url, app.storage)
-        await _signalled_or(app.opened())
+        await _either(signalled.wait(), app.opened())
+        await signalled.wait()
         await app.drain()
     finally:
         await app.stop()
         release_logs()
 
 
-async def _signalled_or(opened: Coroutine[Any, Any, None]) -> None:
-    """Return on a signal; raise what keeps the storage from being opened."""
-    signalled, opening = asyncio.ensure_future(_signalled()), asyncio.ensure_future(opened)
-    await asyncio.wait([signalled, opening], return_when=asyncio.FIRST_COMPLETED)
-    if opening.done():
-        opening.result()
-        await signalled
-    opening.cancel()
+async def _either(*awaited: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of them does, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in awaited]
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for one in others:
+        one.cancel()
+    for one in done:
+        one.result()
 
 
-async def _signalled() -> None:
+def _signalled() -> asyncio.Event:
+    """An event that is set by the first signal to end; the next one ends the process at once."""
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
 
@@ -435,4 +438,4 @@ async def _signalled() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)
-    await arrived.wait()
+    return arrived

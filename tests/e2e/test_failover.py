@@ -52,11 +52,12 @@ async def test_a_lost_primary_loses_and_doubles_nothing(
     for sender in senders:
         await sender.user.join("club")
     async with bob.socket() as socket:
-        sending = asyncio.gather(*(sender.run() for sender in senders))
-        await _lose_primaries(replica_set)
-        for sender in senders:
-            sender.stop()
-        await sending
+        async with asyncio.TaskGroup() as tasks:
+            for sender in senders:
+                tasks.create_task(sender.run())
+            await _lose_primaries(replica_set)
+            for sender in senders:
+                sender.stop()
         await _settled(socket, bob)
         texts = await received(socket, bob, "club")
     chat.close()

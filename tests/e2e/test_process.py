@@ -30,8 +30,10 @@ def chatd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-async def test_after_a_kill_everything_is_as_before(io_loop: Any, make_server: MakeServer) -> None:
-    server = make_server()
+async def test_after_a_kill_everything_is_as_before(
+    io_loop: Any, make_server: MakeServer, durable_url: str
+) -> None:
+    server = make_server(storage=durable_url)
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     await ann.create("python")
@@ -68,9 +70,9 @@ def without_presence(body: Mapping[str, Any]) -> list[Any]:
 
 
 async def test_sigterm_says_bye_stores_what_was_taken_and_exits_0(
-    io_loop: Any, make_server: MakeServer
+    io_loop: Any, make_server: MakeServer, durable_url: str
 ) -> None:
-    server = make_server()
+    server = make_server(storage=durable_url)
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     async with ann.socket() as a:

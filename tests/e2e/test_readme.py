@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -49,17 +51,30 @@ def run(script: str, folder: Path) -> str:
     return printed.read_text()
 
 
+STORES: Final = ("memory", "sqlite", pytest.param("mongo", marks=pytest.mark.mongod))
+
+
+@pytest.fixture(params=STORES)
+def option(request: pytest.FixtureRequest) -> str:
+    """What is added to the tour's command line for each store; for the default, nothing."""
+    if request.param == "sqlite":
+        return ""
+    url = "memory:" if request.param == "memory" else request.getfixturevalue("mongo_url")
+    return f"--storage {shlex.quote(url)} "
+
+
 @pytest.mark.curl
-def test_the_tour_does_what_it_says(tmp_path: Path) -> None:
+def test_the_tour_does_what_it_says(tmp_path: Path, option: str) -> None:
     port, folder = free_port(), tmp_path / "chatd-tour"
-    script = "\necho '=== next'\n".join(tour())
+    # What is kept in memory ends with the process, and the tour's last part with it.
+    parts = tour()[:-1] if "memory:" in option else tour()
+    script = "\necho '=== next'\n".join(parts)
     script = script.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}")
     script = script.replace("ws://127.0.0.1:8080", f"ws://127.0.0.1:{port}")
     script = script.replace("/tmp/chatd-tour", str(folder))
     script = script.replace(".venv/bin/", f"{sys.prefix}/bin/")
-    script = script.replace("bin/chatd --data-dir", f"bin/chatd --port {port} --data-dir")
-    output = run(script, tmp_path)
-    _, groups, live, offline, restarted = output.split("=== next\n")
+    script = script.replace("bin/chatd --data-dir", f"bin/chatd {option}--port {port} --data-dir")
+    _, groups, live, offline, *restarted = run(script, tmp_path).split("=== next\n")
 
     assert '"name":"python"' in groups
     assert '"members":2' in groups
@@ -76,8 +91,10 @@ def test_the_tour_does_what_it_says(tmp_path: Path) -> None:
     assert '"text":"See you tomorrow"' in received
     assert '"delivered_at":"' in history
 
-    again, joined, members = restarted.splitlines()[-3:]
-    assert '"duplicate":true' in again
-    assert '"delivered_at":"' in again
-    assert '"name":"python"' in joined
-    assert '"delivered_seq":2' in members
+    for part in restarted:
+        again, joined, members = part.splitlines()[-3:]
+        assert '"duplicate":true' in again
+        assert '"delivered_at":"' in again
+        assert '"name":"python"' in joined
+        assert '"delivered_seq":2' in members
+    assert bool(restarted) == ("memory:" not in option)
