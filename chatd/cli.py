@@ -41,7 +41,7 @@ def main() -> None:
 )
 @click.option("--host", help="The address to bind.")
 @click.option("--port", type=int, help="The port to bind; 0 takes a free one.")
-@click.option("--storage", help="memory: | sqlite:PATH | another store's URL.")
+@click.option("--storage", help="memory: | sqlite:PATH | mongodb://HOST/DATABASE.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the server keeps its files."
 )

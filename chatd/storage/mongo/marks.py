@@ -21,9 +21,6 @@ from chatd.storage.moves import moves
 _Key = tuple[Conversation, str]
 """A conversation and the user who stands in it."""
 
-_Numbered = tuple[int, Mark]
-"""A mark and its place in the batch."""
-
 
 class _Range(NamedTuple):
     """The messages of a conversation behind ``old``, up to ``seq``."""
@@ -34,16 +31,15 @@ class _Range(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """``nth`` is the mark's place in the batch; ``old`` is where it stood."""
+    """A mark that moves; ``old`` is where it stood."""
 
-    nth: int
     mark: Mark
     kind: ReceiptKind
     old: int
 
     @property
     def key(self) -> _Key:
-        return self.mark.conversation, self.mark.user
+        return _key(self.mark)
 
     @property
     def range(self) -> _Range:
@@ -62,44 +58,73 @@ class _Move(NamedTuple):
         )
 
 
+class _Call(NamedTuple):
+    """What one write is to move: the database keeps ``name`` with each place that it moved."""
+
+    name: str
+    advances: Sequence[tuple[_Key, Advance]]
+
+    async def moved(self, db: Db) -> set[_Key]:
+        """The places that it was this call to move last."""
+        found = await _find(db, {key for key, _ in self.advances})
+        return {key for key, place in found.items() if place.get("moved_by") == self.name}
+
+
 class Advancer:
-    """Moves the marks of one batch after the other: those of one server need not race."""
+    """Moves the marks of one batch after the other: those of one server need not race.
+
+    A move that was stored and not told, as the storage broke off after it, is told with the
+    next batch.
+    """
 
     def __init__(self, tails: Tails) -> None:
         self._tails = tails
         self._turn = asyncio.Lock()
+        self._untold: list[Advance] = []
+        self._doubtful: _Call | None = None
 
     async def advance(self, db: Db, marks: Sequence[Mark]) -> list[Advance]:
         async with self._turn:
+            if self._doubtful is not None:
+                self._settle(self._doubtful, await self._doubtful.moved(db))
             waiting = await _within(db, self._tails, marks)
-            done: list[tuple[int, Advance]] = []
             while waiting:
-                moved, waiting = await _advance(db, waiting)
-                done += moved
-        return [advance for _, advance in sorted(done, key=lambda one: one[0])]
+                lost = await self._move(db, waiting)
+                waiting = [mark for mark in waiting if _key(mark) in lost]
+            told, self._untold = self._untold, []
+        return told
+
+    async def _move(self, db: Db, marks: Sequence[Mark]) -> set[_Key]:
+        """Move what may move; which places another server moved meanwhile: look at them again."""
+        before = await _find(db, set(map(_key, marks)))
+        after = {key: place_of(document) for key, document in before.items()}
+        moved = list(_moves(marks, after))
+        writers = await _writers(db, moved)
+        await _store_receipts(db, moved)
+        call = _Call(str(uuid.uuid4()), [(one.key, one.told(writers[one.range])) for one in moved])
+        keys = {key for key, _ in call.advances}
+        self._doubtful = call
+        all_stored = await _store_places(db, before, [after[key] for key in keys], call.name)
+        stored = keys if all_stored else await call.moved(db)
+        self._settle(call, stored)
+        return keys - stored
+
+    def _settle(self, call: _Call, moved: set[_Key]) -> None:
+        self._untold += [advance for key, advance in call.advances if key in moved]
+        self._doubtful = None
 
 
-async def _advance(
-    db: Db, marks: Sequence[_Numbered]
-) -> tuple[list[tuple[int, Advance]], list[_Numbered]]:
-    """What moved, and the marks to look at again as another server has moved them meanwhile."""
-    before = await _find(db, {(mark.conversation, mark.user) for _, mark in marks})
-    after = {key: place_of(document) for key, document in before.items()}
-    moved = list(_moves(marks, after))
-    writers = await _writers(db, moved)
-    await _store_receipts(db, moved)
-    lost = await _store_places(db, before, [after[key] for key in {one.key for one in moved}])
-    done = [(one.nth, one.told(writers[one.range])) for one in moved if one.key not in lost]
-    return done, [one for one in marks if (one[1].conversation, one[1].user) in lost]
+def _key(mark: Mark) -> _Key:
+    return mark.conversation, mark.user
 
 
-async def _within(db: Db, tails: Tails, marks: Sequence[Mark]) -> list[_Numbered]:
+async def _within(db: Db, tails: Tails, marks: Sequence[Mark]) -> list[Mark]:
     """Those marks that are not beyond their conversation's end."""
     tails.make_room()
-    beyond = {m.conversation for m in marks if m.seq > tails.last_seq(m.conversation)}
+    beyond = {mark.conversation for mark in marks if mark.seq > tails.last_seq(mark.conversation)}
     for conversation, seq in (await last_seqs(db, beyond)).items():
         tails.learn(conversation, seq)
-    return [one for one in enumerate(marks) if one[1].seq <= tails.last_seq(one[1].conversation)]
+    return [mark for mark in marks if mark.seq <= tails.last_seq(mark.conversation)]
 
 
 def _collection(conversation: Conversation) -> str:
@@ -119,13 +144,13 @@ async def _find(db: Db, keys: Iterable[_Key]) -> dict[_Key, Document]:
     }
 
 
-def _moves(marks: Sequence[_Numbered], places: Mapping[_Key, Place]) -> Iterator[_Move]:
+def _moves(marks: Sequence[Mark], places: Mapping[_Key, Place]) -> Iterator[_Move]:
     """The moves that the marks may make, in order; the places are moved along."""
-    for nth, mark in marks:
-        place = places.get((mark.conversation, mark.user))
+    for mark in marks:
+        place = places.get(_key(mark))
         if place is not None:
             for kind, old in moves(mark, place):
-                yield _Move(nth, mark, kind, old)
+                yield _Move(mark, kind, old)
 
 
 async def _store_receipts(db: Db, moved: Sequence[_Move]) -> None:
@@ -151,30 +176,25 @@ async def _store_receipts(db: Db, moved: Sequence[_Move]) -> None:
 
 
 async def _store_places(
-    db: Db, before: Mapping[_Key, Document], places: Sequence[Place]
-) -> set[_Key]:
-    """Store each place that stands where it stood before; which ones another server has moved."""
-    call = str(uuid.uuid4())
+    db: Db, before: Mapping[_Key, Document], places: Sequence[Place], call: str
+) -> bool:
+    """Store each place that stands where it stood before; whether that was so for all."""
     changes: defaultdict[str, list[UpdateOne]] = defaultdict(list)
-    keys: defaultdict[str, list[_Key]] = defaultdict(list)
     for place in places:
-        key = (place.conversation, place.user)
-        stands = {name: before[key][name] for name in ("_id", "delivered_seq", "read_seq")}
+        stood = before[place.conversation, place.user]
+        stands = {name: stood[name] for name in ("_id", "delivered_seq", "read_seq")}
         moved = {
             "delivered_seq": place.delivered_seq,
             "read_seq": place.read_seq,
             "moved_by": call,
         }
-        collection = _collection(place.conversation)
-        changes[collection].append(UpdateOne(stands, {"$set": moved}, hint=BY_ID))
-        keys[collection].append(key)
-    lost: set[_Key] = set()
+        changes[_collection(place.conversation)].append(
+            UpdateOne(stands, {"$set": moved}, hint=BY_ID)
+        )
+    matched = 0
     for collection, operations in changes.items():
-        stored = await db[collection].bulk_write(operations, ordered=False)
-        if stored.matched_count < len(operations):
-            found = await _find(db, keys[collection])
-            lost |= {key for key in keys[collection] if found.get(key, {}).get("moved_by") != call}
-    return lost
+        matched += (await db[collection].bulk_write(operations, ordered=False)).matched_count
+    return matched == len(places)
 
 
 async def _writers(db: Db, moved: Sequence[_Move]) -> dict[_Range, set[str]]:

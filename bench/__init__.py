@@ -1,0 +1,1 @@
+"""Benchmarks: programs that a person runs, and no part of the tests."""
