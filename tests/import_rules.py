@@ -39,6 +39,7 @@ NARROW: Final[Mapping[str, Sequence[str]]] = {
 # The modules that may import a library, where that is not everyone.
 DRIVERS: Final[Mapping[str, Sequence[str]]] = {
     "bson": ("chatd.storage.mongo*",),
+    "dns": ("chatd.storage.mongo*",),
     "jwt": ("chatd.security",),
     "motor": ("chatd.storage.mongo*",),
     "passlib": ("chatd.security",),

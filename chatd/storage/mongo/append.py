@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from chatd.models import (
-    ClientIdConflict,
     Draft,
     Message,
     Outcome,
     Stored,
-    group_of,
     pair_of,
 )
 from chatd.storage.mongo.collections import BY_ID, MESSAGES_BY_CLIENT_ID
@@ -94,7 +91,6 @@ class _Batch:
                 # Another writer's messages stand in the way, and a majority may not have them yet.
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
-        await _count_messages(self._db, self._outcomes.values())
         return [self._outcomes[nth] for nth in range(len(self._outcomes))]
 
     async def _insert(self) -> _Refusal | None:
@@ -198,22 +194,3 @@ async def _repeated(db: Db, drafts: Sequence[Draft]) -> list[Message]:
         found = db.messages.find({"$or": client_ids}, hint=MESSAGES_BY_CLIENT_ID)
         messages += [message_of(document) async for document in found]
     return messages
-
-
-async def _count_messages(db: Db, outcomes: Iterable[Outcome]) -> None:
-    """Bring the groups' counts along; those of repeats too, whose storing may have broken off."""
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        if isinstance(outcome, ClientIdConflict):
-            continue
-        group = group_of(outcome.message.conversation)
-        if group is not None:
-            counts[group] = max(outcome.message.seq, counts.get(group, 0))
-    if counts:
-        await db.groups.bulk_write(
-            [
-                UpdateOne({"_id": name}, {"$max": {"messages": count}}, hint=BY_ID)
-                for name, count in counts.items()
-            ],
-            ordered=False,
-        )

@@ -131,6 +131,7 @@ _GROUP: Final = _object(
         "_id": _TEXT,
         "created_by": _TEXT,
         "created_at": _DATE,
+        "founded": {"bsonType": "bool"},
         "members": _COUNT,
         "messages": _COUNT,
         "counts": _COUNT,
@@ -145,7 +146,7 @@ _PLACE: Final = _object(
         "delivered_seq": _COUNT,
         "read_seq": _COUNT,
     },
-    moved_by=_TEXT,
+    moved_by={"bsonType": "array", "items": _TEXT},
 )
 
 _MESSAGE: Final = _object(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from dns.exception import DNSException
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import ConfigurationError, InvalidName, OperationFailure, PyMongoError
+from pymongo.errors import ConfigurationError
 
 from chatd.errors import Unavailable
+from chatd.storage.mongo.address import Address, address_of, parts_of
+from chatd.storage.mongo.reasons import reason
 from chatd.storage.refused import StorageRefused
 
 Client = AsyncIOMotorClient[dict[str, Any]]
-
-DEFAULT_DATABASE: Final = "chatd"
 
 OLDEST: Final = "5.0"
 OLDEST_WIRE_VERSION: Final = 13
@@ -29,29 +28,17 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "appname": "chatd",
     # How long a call may take, with all that the driver tries again: in an election, for one.
     "timeoutMS": TIMEOUT_MS,
+    # How long one host may take to connect, and DNS to answer.
+    "connectTimeoutMS": TIMEOUT_MS,
     # How soon the driver sees that a server is back.
     "heartbeatFrequencyMS": 2000,
 }
 """Options that the URL may set otherwise."""
 
-_REFUSALS: Final = frozenset({13, 18, 8000})
-"""Unauthorized, AuthenticationFailed and AtlasError in MongoDB's list of error codes."""
+_RESERVED: Final = frozenset({"admin", "config", "local"})
 
-
-class Address(NamedTuple):
-    """What a store's URL names, without its user and password."""
-
-    hosts: str
-    database: str
-
-    def __str__(self) -> str:
-        return f"MongoDB at {self.hosts}"
-
-
-def address_of(url: str) -> Address:
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2]
-    return Address(hosts, unquote(parts.path.strip("/")) or DEFAULT_DATABASE)
+_USER: Final = re.compile(r"(?:[^%:/?@]|%[0-9A-Fa-f]{2})*(?::(?:[^%:/?@]|%[0-9A-Fa-f]{2})*)?")
+"""User and password as they may stand in a URL."""
 
 
 def connect(url: str) -> Client:
@@ -60,43 +47,33 @@ def connect(url: str) -> Client:
     Raises `StorageRefused` where the URL can't be used, `Unavailable` where DNS can't tell which
     hosts it means.
     """
-    parts = urlsplit(url)
-    given = {key.lower() for key, _ in parse_qsl(parts.query)}
+    address = address_of(url)
+    if address.database in _RESERVED:
+        raise StorageRefused(
+            f"the database {address.database} is MongoDB's own: name one of chatd's own, as in "
+            "mongodb://HOST/DATABASE?authSource=admin."
+        )
+    given = {one.partition("=")[0].lower() for one in re.split("[&;]", parts_of(url)[2])}
     options = {key: value for key, value in _DEFAULTS.items() if key.lower() not in given}
     try:
         with warnings.catch_warnings():
             # Of an option that it doesn't know, or whose value is wrong, the driver only warns.
             warnings.simplefilter("error", UserWarning)
             return AsyncIOMotorClient(url, **options)
-    except (ConfigurationError, ValueError, UserWarning) as error:
-        if parts.scheme == "mongodb+srv" and type(error) is ConfigurationError:
-            raise Unavailable(f"{address_of(url)} can't be found: {error}") from error
-        raise StorageRefused(f"the URL of the MongoDB store can't be used: {error}.") from error
-
-
-@contextmanager
-def explained(address: Address) -> Iterator[None]:
-    """While opening: the driver's errors as `Unavailable` or `StorageRefused`, with the reason."""
-    try:
-        yield
-    except OperationFailure as error:
-        if error.code not in _REFUSALS:
-            raise Unavailable(f"{address} can't be used now: {_reason(error)}") from error
+    except (ConfigurationError, ValueError, UserWarning, OSError) as error:
+        if isinstance(error.__cause__, DNSException):
+            raise Unavailable(f"{address} can't be found: {reason(error)}") from error
         raise StorageRefused(
-            f"{address} refuses: {_reason(error)}. The user that the URL names needs the role "
-            f"dbOwner on {address.database}, or readWrite and dbAdmin."
+            f"the URL of the MongoDB store can't be used: {reason(error)}{_hint(url)}."
         ) from error
-    except (InvalidName, ConfigurationError) as error:
-        raise StorageRefused(f"{address} can't be used: {_reason(error)}.") from error
-    except PyMongoError as error:
-        raise Unavailable(f"{address} can't be reached: {_reason(error)}") from error
 
 
-def _reason(error: PyMongoError) -> str:
-    """What a person needs of the driver's sentence."""
-    text, _, _ = str(error).partition(", Timeout: ")
-    text, _, _ = text.partition(", full error: ")
-    return re.sub(r" \(configured timeouts: [^)]*\)", "", text).rstrip(".")
+def _hint(url: str) -> str:
+    """What may be wrong where the driver took a part of the password for something else."""
+    user, at, _ = parts_of(url)[0].rpartition("@")
+    if "@" in url and not (at and _USER.fullmatch(user)):
+        return "; in user and password, each of % : / ? @ must be percent-encoded, as %25 or %40"
+    return ""
 
 
 class Deployment(NamedTuple):
@@ -114,9 +91,13 @@ class Deployment(NamedTuple):
         """
         if hello.get("maxWireVersion", 0) < OLDEST_WIRE_VERSION:
             raise StorageRefused(f"{address} is too old: chatd needs MongoDB {OLDEST} or newer.")
-        return cls(
-            hello.get("setName"), len(hello.get("hosts", [])), hello.get("msg") == "isdbgrid"
-        )
+        if not hello.get("isWritablePrimary", True):
+            raise Unavailable(
+                f"{address} is not the primary of its replica set now; with directConnection=true "
+                "in the URL the primary can't be found"
+            )
+        members = len(hello.get("hosts", [])) + len(hello.get("passives", []))
+        return cls(hello.get("setName"), members, hello.get("msg") == "isdbgrid")
 
     def promise(self, address: Address) -> str:
         """What is safe here and what is not, in one sentence."""

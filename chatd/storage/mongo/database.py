@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Final, TypeVar, cast
 
 import pymongo
@@ -17,15 +17,15 @@ from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from chatd.errors import Unavailable
+from chatd.storage.mongo.address import address_of
 from chatd.storage.mongo.connection import (
     TIMEOUT_MS,
     Client,
     Deployment,
-    address_of,
     connect,
-    explained,
 )
 from chatd.storage.mongo.documents import Db
+from chatd.storage.mongo.reasons import explained
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class Database:
         self._seconds = cast(ClientOptions, client.options).timeout or TIMEOUT_MS / 1000
         self._lost_at: float | None = None
         self._closed = False
+        self._behind: asyncio.Task[None] | None = None
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,8 +75,24 @@ class Database:
             raise
         return cls(client, db, deployment)
 
+    def run_behind(self, work: Callable[[Db], Awaitable[None]]) -> None:
+        """Run work behind the caller's back, unless it is under way already.
+
+        Whoever needs it done runs it himself: here nobody hears whether it could be.
+        """
+
+        async def run() -> None:
+            with contextlib.suppress(Unavailable):
+                await self.run(work)
+
+        if self._behind is None or self._behind.done():
+            self._behind = asyncio.create_task(run())
+
     async def run(self, work: Callable[[Db], Awaitable[T]]) -> T:
         self._check_open()
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[Db], Awaitable[T]]) -> T:
         async with self._counted():
             try:
                 # The driver's threads are few: where all of them wait for a server, the loop's
@@ -105,7 +122,7 @@ class Database:
         if now - self._lost_at > self._seconds:
             raise _unreachable()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
         self._under_way += 1
         self._idle.clear()
@@ -116,11 +133,13 @@ class Database:
             if not self._under_way:
                 self._idle.set()
 
-    async def close(self) -> None:
-        """Finish what is under way, then let go. The second call does nothing."""
+    async def close(self, last: Callable[[Db], Awaitable[None]]) -> None:
+        """Finish what is under way, run ``last`` and let go. The second call does nothing."""
         if not self._closed:
             self._closed = True
             await self._idle.wait()
+            with contextlib.suppress(Unavailable):
+                await self._run(last)
             self._client.close()
 
 

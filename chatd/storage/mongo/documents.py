@@ -64,11 +64,12 @@ def user_of(document: Document) -> User:
 
 
 def group_document(group: Group, messages: int) -> dict[str, Any]:
-    """A new group, in which nobody has been counted yet."""
+    """A new group, which nobody is in yet, not even its founder."""
     document = {
         "_id": group.name,
         "created_by": group.created_by,
         "created_at": DatetimeMS(group.created_at),
+        "founded": False,
         "members": 0,
         "messages": messages,
         "counts": 0,

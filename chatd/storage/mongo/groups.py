@@ -61,10 +61,12 @@ async def create_group(db: Db, group: Group) -> bool:
 
 
 async def _found(db: Db, name: str) -> None:
-    """Make the founder a member, where nobody has been counted: the making was broken off."""
-    group = await db.groups.find_one({"_id": name, "counts": 0}, hint=BY_ID)
+    """Make the founder a member, unless that has been done: a making may have broken off."""
+    unfounded = {"_id": name, "founded": False}
+    group = await db.groups.find_one(unfounded, hint=BY_ID)
     if group is not None:
         await join(db, name, group["created_by"], int(group["created_at"]))
+        await db.groups.update_one(unfounded, {"$set": {"founded": True}}, hint=BY_ID)
 
 
 async def group(db: Db, name: str) -> Group | None:

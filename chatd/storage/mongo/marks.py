@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateMany, UpdateOne
@@ -20,6 +20,10 @@ from chatd.storage.moves import moves
 
 _Key = tuple[Conversation, str]
 """A conversation and the user who stands in it."""
+
+
+_CALLS_KEPT: Final = 4
+"""Others may move a place on before a server looks whether it was its own call that moved it."""
 
 
 class _Range(NamedTuple):
@@ -59,15 +63,15 @@ class _Move(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """What one write is to move: the database keeps ``name`` with each place that it moved."""
+    """What one write is to move. Each place keeps the names of the last calls that moved it."""
 
     name: str
     advances: Sequence[tuple[_Key, Advance]]
 
     async def moved(self, db: Db) -> set[_Key]:
-        """The places that it was this call to move last."""
+        """The places that this call has moved."""
         found = await _find(db, {key for key, _ in self.advances})
-        return {key for key, place in found.items() if place.get("moved_by") == self.name}
+        return {key for key, place in found.items() if self.name in place.get("moved_by", ())}
 
 
 class Advancer:
@@ -101,7 +105,9 @@ class Advancer:
         moved = list(_moves(marks, after))
         writers = await _writers(db, moved)
         await _store_receipts(db, moved)
-        call = _Call(str(uuid.uuid4()), [(one.key, one.told(writers[one.range])) for one in moved])
+        call = _Call(
+            secrets.token_hex(8), [(one.key, one.told(writers[one.range])) for one in moved]
+        )
         keys = {key for key, _ in call.advances}
         self._doubtful = call
         all_stored = await _store_places(db, before, [after[key] for key in keys], call.name)
@@ -183,14 +189,11 @@ async def _store_places(
     for place in places:
         stood = before[place.conversation, place.user]
         stands = {name: stood[name] for name in ("_id", "delivered_seq", "read_seq")}
-        moved = {
-            "delivered_seq": place.delivered_seq,
-            "read_seq": place.read_seq,
-            "moved_by": call,
+        change = {
+            "$set": {"delivered_seq": place.delivered_seq, "read_seq": place.read_seq},
+            "$push": {"moved_by": {"$each": [call], "$slice": -_CALLS_KEPT}},
         }
-        changes[_collection(place.conversation)].append(
-            UpdateOne(stands, {"$set": moved}, hint=BY_ID)
-        )
+        changes[_collection(place.conversation)].append(UpdateOne(stands, change, hint=BY_ID))
     matched = 0
     for collection, operations in changes.items():
         matched += (await db[collection].bulk_write(operations, ordered=False)).matched_count

@@ -39,7 +39,11 @@ async def prepare(db: Db, deployment: Deployment) -> None:
             f"the database {db.name} has schema version {store['version']}, made by a newer chatd; "
             f"this one knows versions up to {VERSION}: run the newer one."
         )
-    await asyncio.gather(*(_prepare(db, one, existing.get(one.name)) for one in wanted))
+    prepared = await asyncio.gather(
+        *(_prepare(db, one, existing.get(one.name)) for one in wanted), return_exceptions=True
+    )
+    for failure in filter(None, prepared):
+        raise failure
 
 
 async def _store(db: Db, ours: set[str]) -> Document:

@@ -24,8 +24,9 @@ from chatd.models import (
 )
 from chatd.storage.base import Storage
 from chatd.storage.mongo import groups, messages, schema, users
+from chatd.storage.mongo.address import address_of
 from chatd.storage.mongo.append import Appender
-from chatd.storage.mongo.connection import address_of
+from chatd.storage.mongo.counts import Counts
 from chatd.storage.mongo.database import Database
 from chatd.storage.mongo.documents import Db
 from chatd.storage.mongo.marks import Advancer
@@ -45,6 +46,7 @@ class MongoStorage(Storage):
         self._tails = Tails()
         self._appender = Appender(self._tails, look_first=False)
         self._advancer = Advancer(self._tails)
+        self._counts = Counts()
 
     @property
     def promise(self) -> str:
@@ -60,7 +62,7 @@ class MongoStorage(Storage):
 
     async def close(self) -> None:
         if self._database is not None:
-            await self._database.close()
+            await self._database.close(self._counts.catch_up)
 
     async def epoch(self) -> str:
         return await self._run(schema.epoch)
@@ -71,9 +73,12 @@ class MongoStorage(Storage):
     async def _run(
         self, work: Callable[Concatenate[Db, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        return await self._opened().run(lambda db: work(db, *args, **kwargs))
+
+    def _opened(self) -> Database:
         if self._database is None:
             raise Unavailable("the message store is not open")
-        return await self._database.run(lambda db: work(db, *args, **kwargs))
+        return self._database
 
     # -- users -------------------------------------------------------------------------------
 
@@ -104,6 +109,7 @@ class MongoStorage(Storage):
         return await self._run(groups.create_group, group)
 
     async def group(self, name: str) -> Group | None:
+        await self._run(self._counts.catch_up)
         return await self._run(groups.group, name)
 
     async def list_groups(
@@ -115,6 +121,7 @@ class MongoStorage(Storage):
         after: GroupCursor | None = None,
         limit: int,
     ) -> list[Group]:
+        await self._run(self._counts.catch_up)
         return await self._run(
             groups.list_groups, sort=sort, prefix=prefix, member=member, after=after, limit=limit
         )
@@ -137,7 +144,13 @@ class MongoStorage(Storage):
     # -- messages ----------------------------------------------------------------------------
 
     async def append(self, batch: Sequence[Draft]) -> list[Outcome]:
-        return await self._run(self._appender.append, tuple(batch))
+        database = self._opened()
+        try:
+            return await self._run(self._appender.append, tuple(batch))
+        finally:
+            # Also where it failed: some of the batch may be stored.
+            self._counts.note(draft.conversation for draft in batch)
+            database.run_behind(self._counts.catch_up)
 
     async def history(
         self,
