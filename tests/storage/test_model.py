@@ -138,7 +138,7 @@ async def _summaries(storage: Storage, user: str, last: Summary | None) -> list[
 def test_any_calls_give_what_the_model_gives(io_loop: IOLoop, adapter: Adapter) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(calls, max_size=25))
     def run(made: list[Call]) -> None:
         async def check() -> None:

@@ -87,7 +87,9 @@ class _Batch:
         pause = _FIRST_PAUSE
         while self._waiting:
             refusal = await self._insert()
-            if refusal is not None and not await self._understand(refusal):
+            if refusal is None:
+                self._set_repeats_aside()
+            elif not await self._understand(refusal):
                 # Another writer's messages stand in the way, and a majority may not have them yet.
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -95,8 +97,9 @@ class _Batch:
 
     async def _insert(self) -> _Refusal | None:
         """Number what waits and store it, up to the first draft that is refused."""
-        await self._tails.read(self._db, (one.draft.conversation for one in self._waiting))
-        messages = self._numbered()
+        distinct = self._distinct()
+        await self._tails.read(self._db, (draft.conversation for draft in distinct))
+        messages = self._numbered(distinct)
         await _make_marks(self._db, messages)
         refusal = await _insert(self._db, messages)
         stored = messages if refusal is None else messages[: refusal.at]
@@ -107,14 +110,25 @@ class _Batch:
         del self._waiting[: len(stored)]
         return refusal
 
-    def _numbered(self) -> list[Message]:
-        """What waits, as the messages that they are to become."""
-        last = {
-            one.draft.conversation: self._tails.last_seq(one.draft.conversation)
-            for one in self._waiting
-        }
-        messages = []
+    def _distinct(self) -> list[Draft]:
+        """What waits, up to the first draft that repeats another one of it."""
+        seen: set[str | tuple[str, str]] = set()
+        distinct = []
         for _, draft in self._waiting:
+            keys: set[str | tuple[str, str]] = {draft.id}
+            if draft.client_id is not None:
+                keys.add((draft.sender, draft.client_id))
+            if not seen.isdisjoint(keys):
+                break
+            seen |= keys
+            distinct.append(draft)
+        return distinct
+
+    def _numbered(self, drafts: Sequence[Draft]) -> list[Message]:
+        """The messages that these are to become."""
+        last = {one.conversation: self._tails.last_seq(one.conversation) for one in drafts}
+        messages = []
+        for draft in drafts:
             last[draft.conversation] += 1
             messages.append(draft.numbered(last[draft.conversation]))
         return messages

@@ -13,7 +13,6 @@ from pymongo.client_options import ClientOptions
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
-from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from chatd.errors import Unavailable
@@ -22,6 +21,7 @@ from chatd.storage.mongo.connection import (
     TIMEOUT_MS,
     Client,
     Deployment,
+    Outage,
     connect,
 )
 from chatd.storage.mongo.documents import Db
@@ -40,12 +40,12 @@ class Database:
     majority has it in its journal.
     """
 
-    def __init__(self, client: Client, db: Db, deployment: Deployment) -> None:
+    def __init__(self, client: Client, db: Db, deployment: Deployment, outage: Outage) -> None:
         self.deployment = deployment
+        self._outage = outage
         self._client = client
         self._db = db
         self._seconds = cast(ClientOptions, client.options).timeout or TIMEOUT_MS / 1000
-        self._lost_at: float | None = None
         self._closed = False
         self._behind: asyncio.Task[None] | None = None
         self._under_way = 0
@@ -58,7 +58,8 @@ class Database:
 
         Raises `Unavailable` where that may help to try again, `StorageRefused` where it won't.
         """
-        address, client = address_of(url), connect(url)
+        address, outage = address_of(url), Outage()
+        client = connect(url, outage)
         try:
             with explained(address):
                 deployment = Deployment.of(await client.admin.command("hello"), address)
@@ -73,7 +74,7 @@ class Database:
         except BaseException:
             client.close()
             raise
-        return cls(client, db, deployment)
+        return cls(client, db, deployment, outage)
 
     def run_behind(self, work: Callable[[Db], Awaitable[None]]) -> None:
         """Run work behind the caller's back, unless it is under way already.
@@ -99,11 +100,9 @@ class Database:
                 # clock ends what has not even begun.
                 async with asyncio.timeout(self._seconds + _GRACE):
                     with pymongo.timeout(self._seconds):
-                        result = await work(self._db)
+                        return await work(self._db)
             except (PyMongoError, TimeoutError) as error:
                 raise _unreachable() from error
-        self._lost_at = None
-        return result
 
     def _check_open(self) -> None:
         """Raise `Unavailable` where closed, or where the server is known to be out.
@@ -113,13 +112,7 @@ class Database:
         """
         if self._closed:
             raise Unavailable("the message store is closed")
-        topology = cast(TopologyDescription, self._client.topology_description)
-        if topology.has_writable_server():
-            return
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None:
-            self._lost_at = now
-        if now - self._lost_at > self._seconds:
+        if self._outage.seconds > self._seconds:
             raise _unreachable()
 
     @contextlib.asynccontextmanager

@@ -131,25 +131,26 @@ async def leave(db: Db, group: str, user: str) -> bool:
     left = await db.members.delete_one(
         {"_id": place_id(group_conversation(group), user)}, hint=BY_ID
     )
-    await _count(db, group)
+    await _count(db, group, left=user)
     return left.deleted_count == 1
 
 
-async def _count(db: Db, name: str) -> None:
-    """Count the members of a group.
+async def _count(db: Db, name: str, *, left: str | None = None) -> None:
+    """Count the members of a group, which ``left`` is not in any more, though it were the founder.
 
     Whoever changed the members before somebody else counted is in that count; whoever changed
     them later counts later. So the last count is right, and ``counts`` tells which is the last.
     """
     members = _members_of(group_conversation(name))
     while True:
-        group = await db.groups.find_one({"_id": name}, {"counts": True}, hint=BY_ID)
+        group = await db.groups.find_one({"_id": name}, hint=BY_ID)
         if group is None:
             return
+        founded = group["founded"] or group["created_by"] == left
         count = await db.members.count_documents(members, hint=BY_ID)
         counted = await db.groups.update_one(
             {"_id": name, "counts": group["counts"]},
-            {"$set": {"members": count}, "$inc": {"counts": 1}},
+            {"$set": {"members": count, "founded": founded}, "$inc": {"counts": 1}},
             hint=BY_ID,
         )
         if counted.matched_count:
