@@ -37,6 +37,8 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "timeoutMS": TIMEOUT_MS,
     # How long one host may take to connect, and DNS to answer.
     "connectTimeoutMS": TIMEOUT_MS,
+    # What a broken connection left open is written again, and once, by the driver.
+    "retryWrites": True,
     # How soon the driver sees that a server is back.
     "heartbeatFrequencyMS": 2000,
 }
