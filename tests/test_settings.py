@@ -179,7 +179,11 @@ def test_a_number_in_the_file_is_a_number(config: Path, value: str) -> None:
         ("server.trusted_proxies", ["10.0.0.1/8"], "10.0.0.1/8 has host bits set"),
         ("server.drain_seconds", -1, "should be greater than or equal to 0"),
         ("server.drain_seconds", float("nan"), "should be a finite number"),
-        ("storage.url", "mysql://h/d", 'should be "memory:", "sqlite:PATH" or "mongodb://HOST/DATABASE"'),
+        (
+            "storage.url",
+            "mysql://h/d",
+            'should be "memory:", "sqlite:PATH" or "mongodb://HOST/DATABASE"',
+        ),
         ("auth.signup", "maybe", "should be 'open', 'closed' or 'domains'"),
         ("auth.signup_domains", ["@corp.org"], "should be the part of an address after the @"),
         ("auth.token_seconds", 0, "should be greater than or equal to 1"),

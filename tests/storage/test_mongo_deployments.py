@@ -14,7 +14,8 @@ from tornado.ioloop import IOLoop
 
 from chatd.errors import Unavailable
 from chatd.storage.mongo import MongoStorage
-from chatd.storage.mongo.connection import Address, Deployment
+from chatd.storage.mongo.address import Address
+from chatd.storage.mongo.connection import Deployment
 from chatd.storage.refused import StorageRefused
 from tests.mongod import SET_NAME, Mongod, ReplicaSet, free_port
 from tests.storage.openings import PASSWORD, opened, outage, refusal, talk

@@ -10,7 +10,8 @@ from pymongo.client_options import ClientOptions
 from tornado.ioloop import IOLoop
 
 from chatd.storage.mongo import MongoStorage
-from chatd.storage.mongo.connection import Address, address_of, connect
+from chatd.storage.mongo.address import Address, address_of
+from chatd.storage.mongo.connection import Outage, connect
 from tests.mongod import free_port
 from tests.storage.openings import PASSWORD, outage, refusal
 
@@ -143,7 +144,7 @@ def test_hosts_and_database_are_read_as_the_driver_reads_them(url: str, address:
     ],
 )
 async def test_the_url_may_set_how_long_a_call_waits(io_loop: IOLoop, url: str) -> None:
-    client = connect(url)
+    client = connect(url, Outage())
     assert cast(ClientOptions, client.options).timeout == 0.25
     client.close()
 
