@@ -266,8 +266,18 @@ async def _until_seen(storage: Storage, *, writable: bool) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_each_outage_is_waited_for_anew(io_loop: IOLoop, mongod: Mongod, url: str) -> None:
-    """A call that fails in an outage, a quiet time, and a call in a short election."""
+async def _quiet(_storage: Storage) -> None:
+    await asyncio.sleep(3)
+
+
+@pytest.mark.parametrize("meanwhile", [_writes_again, _quiet])
+async def test_each_outage_is_waited_for_anew(
+    io_loop: IOLoop,
+    mongod: Mongod,
+    url: str,
+    meanwhile: Callable[[Storage], Awaitable[None]],
+) -> None:
+    """A call that fails in an outage; some time later, a call in a short election."""
     async with opened(f"{url}&timeoutMS=2500&{SEES_SOON}") as storage:
         mongod.freeze()
         try:
@@ -277,7 +287,7 @@ async def test_each_outage_is_waited_for_anew(io_loop: IOLoop, mongod: Mongod, u
         finally:
             mongod.thaw()
         await _until_seen(storage, writable=True)
-        await asyncio.sleep(3)
+        await meanwhile(storage)
         mongod.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
         await _until_seen(storage, writable=False)
         await storage.ping()
