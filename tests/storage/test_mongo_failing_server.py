@@ -257,6 +257,14 @@ async def test_a_frozen_server_makes_calls_unavailable_and_works_again_by_itself
         assert [one.client_id for one in found].count("1") == 1
 
 
+async def test_a_server_that_is_there_is_never_taken_for_out_however_short_the_time_for_a_call(
+    io_loop: IOLoop, url: str
+) -> None:
+    async with opened(f"{url}&timeoutMS=500") as storage:
+        await asyncio.sleep(0.6)
+        await storage.ping()
+
+
 async def _until_seen(storage: Storage, *, writable: bool) -> None:
     """Return when the driver has found out that the server can be written to, or cannot."""
     assert isinstance(storage, MongoStorage)

@@ -11,7 +11,7 @@ from tornado.ioloop import IOLoop
 
 from chatd.storage.mongo import MongoStorage
 from chatd.storage.mongo.address import Address, address_of
-from chatd.storage.mongo.connection import Outage, connect
+from chatd.storage.mongo.connection import connect
 from tests.mongod import free_port
 from tests.storage.openings import PASSWORD, outage, refusal
 
@@ -144,7 +144,7 @@ def test_hosts_and_database_are_read_as_the_driver_reads_them(url: str, address:
     ],
 )
 async def test_the_url_may_set_how_long_a_call_waits(io_loop: IOLoop, url: str) -> None:
-    client = connect(url, Outage())
+    client = connect(url)
     assert cast(ClientOptions, client.options).timeout == 0.25
     client.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -11,12 +10,6 @@ from typing import Any, Final, NamedTuple
 from dns.exception import DNSException
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import ConfigurationError
-from pymongo.monitoring import (
-    TopologyClosedEvent,
-    TopologyDescriptionChangedEvent,
-    TopologyListener,
-    TopologyOpenedEvent,
-)
 
 from chatd.errors import Unavailable
 from chatd.storage.mongo.address import Address, address_of, parts_of
@@ -50,32 +43,7 @@ _USER: Final = re.compile(r"(?:[^%:/?@]|%[0-9A-Fa-f]{2})*(?::(?:[^%:/?@]|%[0-9A-
 """User and password as they may stand in a URL."""
 
 
-class Outage(TopologyListener):
-    """Since when no server has been known that takes writes. The driver's threads tell it."""
-
-    def __init__(self) -> None:
-        self._since: float | None = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has lasted; 0 where there is none."""
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
-
-    def opened(self, event: TopologyOpenedEvent) -> None:
-        pass
-
-    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
-        if event.new_description.has_writable_server():
-            self._since = None
-        elif self._since is None:
-            self._since = time.monotonic()
-
-    def closed(self, event: TopologyClosedEvent) -> None:
-        pass
-
-
-def connect(url: str, outage: Outage) -> Client:
+def connect(url: str) -> Client:
     """A client that connects when it is first used.
 
     Raises `StorageRefused` where the URL can't be used, `Unavailable` where DNS can't tell which
@@ -93,7 +61,7 @@ def connect(url: str, outage: Outage) -> Client:
         with warnings.catch_warnings():
             # Of an option that it doesn't know, or whose value is wrong, the driver only warns.
             warnings.simplefilter("error", UserWarning)
-            return AsyncIOMotorClient(url, event_listeners=[outage], **options)
+            return AsyncIOMotorClient(url, **options)
     except (ConfigurationError, ValueError, UserWarning, OSError) as error:
         if isinstance(error.__cause__, DNSException):
             raise Unavailable(f"{address} can't be found: {reason(error)}") from error

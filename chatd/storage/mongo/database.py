@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar, cast
 
@@ -13,6 +14,7 @@ from pymongo.client_options import ClientOptions
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
+from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from chatd.errors import Unavailable
@@ -21,7 +23,6 @@ from chatd.storage.mongo.connection import (
     TIMEOUT_MS,
     Client,
     Deployment,
-    Outage,
     connect,
 )
 from chatd.storage.mongo.documents import Db
@@ -40,13 +41,13 @@ class Database:
     majority has it in its journal.
     """
 
-    def __init__(self, client: Client, db: Db, deployment: Deployment, outage: Outage) -> None:
+    def __init__(self, client: Client, db: Db, deployment: Deployment) -> None:
         self.deployment = deployment
-        self._outage = outage
         self._client = client
         self._db = db
         self._seconds = cast(ClientOptions, client.options).timeout or TIMEOUT_MS / 1000
         self._closed = False
+        self._outage: _Outage | None = None
         self._behind: asyncio.Task[None] | None = None
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -58,8 +59,7 @@ class Database:
 
         Raises `Unavailable` where that may help to try again, `StorageRefused` where it won't.
         """
-        address, outage = address_of(url), Outage()
-        client = connect(url, outage)
+        address, client = address_of(url), connect(url)
         try:
             with explained(address):
                 deployment = Deployment.of(await client.admin.command("hello"), address)
@@ -74,7 +74,7 @@ class Database:
         except BaseException:
             client.close()
             raise
-        return cls(client, db, deployment, outage)
+        return cls(client, db, deployment)
 
     def run_behind(self, work: Callable[[Db], Awaitable[None]]) -> None:
         """Run work behind the caller's back, unless it is under way already.
@@ -102,6 +102,8 @@ class Database:
                     with pymongo.timeout(self._seconds):
                         return await work(self._db)
             except (PyMongoError, TimeoutError) as error:
+                if self._outage is not None:
+                    self._outage.see()
                 raise _unreachable() from error
 
     def _check_open(self) -> None:
@@ -112,8 +114,15 @@ class Database:
         """
         if self._closed:
             raise Unavailable("the message store is closed")
-        if self._outage.seconds > self._seconds:
-            raise _unreachable()
+        topology = cast(TopologyDescription, self._client.topology_description)
+        if topology.has_writable_server():
+            self._outage = None
+        elif self._outage is None or (not self._under_way and self._outage.is_over()):
+            self._outage = _Outage(self._seconds)
+        else:
+            self._outage.see()
+            if self._outage.is_known():
+                raise _unreachable()
 
     @contextlib.asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -134,6 +143,27 @@ class Database:
             with contextlib.suppress(Unavailable):
                 await self._run(last)
             self._client.close()
+
+
+class _Outage:
+    """A time without a server that takes writes, as seen by those who call meanwhile."""
+
+    def __init__(self, patience: float) -> None:
+        """``patience``: how long a call waits, in seconds."""
+        self._patience = patience
+        self._began = self._seen = time.monotonic()
+
+    def see(self) -> None:
+        """It lasts."""
+        self._seen = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether nobody has looked for as long as a call waits: this may be another one."""
+        return time.monotonic() - self._seen > self._patience
+
+    def is_known(self) -> bool:
+        """Whether it has lasted longer than any call waits."""
+        return self._seen - self._began > self._patience
 
 
 def _unreachable() -> Unavailable:
