@@ -74,6 +74,7 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "pytest-tornasync",
+            "pytest-xdist",
             "ruff",
             "tox",
             "trustme",

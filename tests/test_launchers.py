@@ -256,7 +256,7 @@ def test_without_arguments_every_check_runs(made: Checkout, path: Path) -> None:
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
-        ["pytest", "--cov"],
+        ["pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--cov"],
     ]
     assert ended.status == 0
     assert ended.last_line.startswith("chatd: all green in ")

@@ -60,8 +60,10 @@ def failing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica
 
 
 @pytest.fixture
-def mongod(failing_server: ReplicaSet) -> Mongod:
-    return failing_server.members[0]
+def mongod(failing_server: ReplicaSet) -> Iterator[Mongod]:
+    (mongod,) = failing_server.members
+    yield mongod
+    mongod.thaw()  # a test that was ended from outside may have left it frozen
 
 
 @pytest.fixture
