@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
-    """A replica set of one real mongod, for the whole run."""
+    """A replica set of one real mongod, for all the tests of this process."""
     # To drop a database takes one such interval, and by default it is 100 ms.
     server = ReplicaSet(tmp_path_factory.mktemp("mongo"), 1, "--journalCommitInterval=5")
     try:

@@ -20,9 +20,10 @@ class Counts:
         self._behind: set[Conversation] = set()
         self._turn = asyncio.Lock()
 
-    def note(self, conversations: Iterable[Conversation]) -> None:
-        """Something may have been stored in these."""
+    def note(self, conversations: Iterable[Conversation]) -> bool:
+        """Something may have been stored in these; whether there is now anything to catch up on."""
         self._behind.update(one for one in conversations if group_of(one) is not None)
+        return bool(self._behind)
 
     async def catch_up(self, db: Db) -> None:
         """Return once every count is what it was at the time of the call, or more."""

@@ -149,8 +149,8 @@ class MongoStorage(Storage):
             return await self._run(self._appender.append, tuple(batch))
         finally:
             # Also where it failed: some of the batch may be stored.
-            self._counts.note(draft.conversation for draft in batch)
-            database.run_behind(self._counts.catch_up)
+            if self._counts.note(draft.conversation for draft in batch):
+                database.run_behind(self._counts.catch_up)
 
     async def history(
         self,
