@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 from _pytest.fixtures import SubRequest
@@ -74,3 +74,23 @@ def mongo_url(mongo_server: ReplicaSet, mongo_client: MongoClient[dict[str, Any]
     database = f"chatd_{uuid.uuid4().hex}"
     yield mongo_server.url(database)
     mongo_client.drop_database(database)
+
+
+DURABLE: Final = ("sqlite", pytest.param("mongo", marks=pytest.mark.mongod))
+
+
+def _url(request: pytest.FixtureRequest) -> str:
+    urls = {"memory": "memory:", "sqlite": "sqlite:chatd.db"}
+    return urls.get(request.param) or str(request.getfixturevalue("mongo_url"))
+
+
+@pytest.fixture(params=("memory", *DURABLE))
+def storage_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new store of each kind."""
+    return _url(request)
+
+
+@pytest.fixture(params=DURABLE)
+def durable_url(request: pytest.FixtureRequest) -> str:
+    """The same, of those that outlive the server."""
+    return _url(request)

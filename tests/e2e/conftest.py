@@ -26,10 +26,3 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     yield make
     for server in servers:
         server.close()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.mongod)])
-def durable_url(request: pytest.FixtureRequest) -> str:
-    """A store that outlives the server, of either kind."""
-    is_sqlite = request.param == "sqlite"
-    return "sqlite:chatd.db" if is_sqlite else str(request.getfixturevalue("mongo_url"))

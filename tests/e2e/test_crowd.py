@@ -108,9 +108,11 @@ class Listener(asyncio.Protocol):
 
 @pytest.mark.timeout(300)
 async def test_200_clients_see_20000_messages_in_one_order(
-    io_loop: Any, make_server: MakeServer, capsys: pytest.CaptureFixture[str]
+    io_loop: Any, make_server: MakeServer, storage_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = make_server(environment={"CHATD_LIMITS__SEND_PER_SECOND": "0"}, measured=False)
+    server = make_server(
+        storage=storage_url, environment={"CHATD_LIMITS__SEND_PER_SECOND": "0"}, measured=False
+    )
     chat = Chat(server.start())
     users = [await chat.user(f"u{number}@example.org") for number in range(CLIENTS)]
     await users[0].create("crowd")

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -51,16 +50,10 @@ def run(script: str, folder: Path) -> str:
     return printed.read_text()
 
 
-STORES: Final = ("memory", "sqlite", pytest.param("mongo", marks=pytest.mark.mongod))
-
-
-@pytest.fixture(params=STORES)
-def option(request: pytest.FixtureRequest) -> str:
+@pytest.fixture
+def option(storage_url: str) -> str:
     """What is added to the tour's command line for each store; for the default, nothing."""
-    if request.param == "sqlite":
-        return ""
-    url = "memory:" if request.param == "memory" else request.getfixturevalue("mongo_url")
-    return f"--storage {shlex.quote(url)} "
+    return "" if storage_url == "sqlite:chatd.db" else f"--storage {shlex.quote(storage_url)} "
 
 
 @pytest.mark.curl

@@ -12,14 +12,6 @@ from chatd.app import App
 from tests.chat import Chat, start_app
 
 
-@pytest.fixture(
-    params=["memory", "sqlite", pytest.param("mongo", marks=pytest.mark.mongod)],
-)
-def storage_url(request: pytest.FixtureRequest) -> str:
-    urls = {"memory": "memory:", "sqlite": "sqlite:chatd.db"}
-    return urls.get(request.param) or str(request.getfixturevalue("mongo_url"))
-
-
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What the ``settings`` mark of the test asks for."""
