@@ -185,6 +185,14 @@ class TypingNotice(Outbound, frozen=True, tag="typing"):
     group: GroupName | None = None
 
 
+class ReadNotice(Outbound, frozen=True, tag="read"):
+    """You have read everything up to ``seq``, elsewhere: on another connection, or over REST."""
+
+    seq: Seq
+    user: Email | None = None
+    group: GroupName | None = None
+
+
 class Joined(Outbound, frozen=True, tag="joined"):
     """A user became a member."""
 
@@ -229,6 +237,7 @@ AnyOutbound = (
     | Ready
     | Presence
     | TypingNotice
+    | ReadNotice
     | Joined
     | Left
     | ErrorFrame
@@ -346,3 +355,9 @@ def gap_frame(conversation: Conversation, viewer: str, from_seq: int, to_seq: in
         from_seq=from_seq,
         to_seq=to_seq,
     )
+
+
+def read_frame(conversation: Conversation, reader: str, seq: int) -> ReadNotice:
+    """What tells ``reader``'s other connections how far the conversation has been read."""
+    group = group_of(conversation)
+    return ReadNotice(user=None if group else other_of(conversation, reader), group=group, seq=seq)

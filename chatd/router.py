@@ -27,6 +27,7 @@ from chatd.frames import (
     TypingNotice,
     encode,
     message_frame,
+    read_frame,
     receipt_frame,
 )
 from chatd.heads import Heads
@@ -267,17 +268,34 @@ class ChatRouter:
     # -- receipts ----------------------------------------------------------------------------
 
     async def claim(
-        self, user: str, conversation: Conversation, kind: ReceiptKind, seq: int
+        self,
+        user: str,
+        conversation: Conversation,
+        kind: ReceiptKind,
+        seq: int,
+        origin: Connection | None = None,
     ) -> None:
         """A client says that it has, or has read, everything up to ``seq``.
 
-        Raises `Invalid` where nothing that far has been written.
+        What was read the user's other connections hear of: all but ``origin``, where it came
+        from. Raises `Invalid` where nothing that far has been written.
         """
         last = await self._storage.last_seq(conversation)
         if seq > last:
             raise Invalid.field("seq", f"must not be beyond the last one, {last}")
         if seq:
             self.receipts.claim(Mark(conversation, user, kind, seq, now_ms()))
+            if kind is ReceiptKind.READ:
+                self._tell_read(user, conversation, seq, origin)
+
+    def _tell_read(
+        self, user: str, conversation: Conversation, seq: int, origin: Connection | None
+    ) -> None:
+        """Keep the user's connections in step. They don't wait for the mark to be stored."""
+        frame = encode(read_frame(conversation, user, seq))
+        for connection in self._of_user(user, conversation):
+            if connection is not origin:
+                connection.write(frame)
 
     async def store_receipts(self) -> None:
         """Return once every claim so far is stored; `Unavailable` where that fails."""

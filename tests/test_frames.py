@@ -27,6 +27,7 @@ from chatd.frames import (
     PongFrame,
     Presence,
     Read,
+    ReadNotice,
     Ready,
     Receipt,
     Received,
@@ -39,6 +40,7 @@ from chatd.frames import (
     encode,
     gap_frame,
     message_frame,
+    read_frame,
     receipt_frame,
     sent_frame,
     websocket_frame,
@@ -214,6 +216,8 @@ OUTBOUND: list[Outbound] = [
     Presence([ANN], []),
     TypingNotice(ANN),
     TypingNotice(ANN, group="python"),
+    ReadNotice(1, user=BOB),
+    ReadNotice(MAX_SEQ, group="python"),
     Joined("python", ANN),
     Left("python", ANN),
     ErrorFrame("invalid", "no"),
@@ -308,3 +312,9 @@ def test_a_gap_names_the_conversation_as_its_viewer_does() -> None:
     assert gap_frame(PAIR, ANN, 1, 2) == Gap(1, 2, user=BOB)
     assert gap_frame(PAIR, BOB, 1, 2) == Gap(1, 2, user=ANN)
     assert gap_frame(GROUP, ANN, 1, 2) == Gap(1, 2, group="python")
+
+
+def test_what_was_read_names_the_conversation_as_its_reader_does() -> None:
+    assert sent_json(read_frame(PAIR, ANN, 3)) == {"type": "read", "user": BOB, "seq": 3}
+    assert sent_json(read_frame(PAIR, BOB, 3)) == {"type": "read", "user": ANN, "seq": 3}
+    assert sent_json(read_frame(GROUP, ANN, 3)) == {"type": "read", "group": "python", "seq": 3}

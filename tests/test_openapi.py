@@ -367,6 +367,7 @@ async def test_the_frames_are_those_of_the_protocol(io_loop: Any, asyncapi: Asyn
         "ready",
         "presence",
         "typing",
+        "read",
         "joined",
         "left",
         "error",
@@ -455,7 +456,7 @@ async def test_every_frame_of_a_live_session_is_as_documented(
 
 async def session(ann: User, bob: User) -> list[Json]:
     """Everything that two users are sent while they do everything there is."""
-    async with ann.socket() as a, bob.socket() as b:
+    async with ann.socket() as a, bob.socket() as b, bob.socket() as other:
         await a.next("presence", where=lambda frame: bob.email in frame["online"])
         await bob.join("python")
         await a.next("joined")
@@ -466,6 +467,7 @@ async def session(ann: User, bob: User) -> list[Json]:
             await b.next("message")
             source = {"from": ann.email} if "to" in target else target
             await b.send(type="read", seq=sent["seq"], **source)
+            await other.next("read")
             await a.next("receipt", where=lambda frame: frame["kind"] == "read")
         await a.send(type="send", to="nobody@example.org", text="hello", client_id="c2")
         await a.next("error")
@@ -474,4 +476,4 @@ async def session(ann: User, bob: User) -> list[Json]:
         await a.settle()
         await bob.call("POST", "/v1/auth/sign-out")
         await b.closed()
-    return a.frames + b.frames
+    return a.frames + b.frames + other.frames

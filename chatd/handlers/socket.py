@@ -247,10 +247,10 @@ class SocketHandler(HandshakeHandler):
                 await self._send(connection, frame)
             case Received():
                 conversation = await self._conversation(frame.sender, frame.group)
-                await self._claim(conversation, ReceiptKind.DELIVERED, frame.seq)
+                await self._claim(connection, conversation, ReceiptKind.DELIVERED, frame.seq)
             case Read():
                 conversation = await self._conversation(frame.sender, frame.group)
-                await self._claim(conversation, ReceiptKind.READ, frame.seq)
+                await self._claim(connection, conversation, ReceiptKind.READ, frame.seq)
             case Typing():
                 conversation = await self._conversation(frame.to, frame.group)
                 self.services.router.typing(connection.user, conversation)
@@ -264,8 +264,10 @@ class SocketHandler(HandshakeHandler):
             raise Forbidden("this socket does not carry that conversation; use /v1/ws")
         return conversation
 
-    async def _claim(self, conversation: Conversation, kind: ReceiptKind, seq: int) -> None:
-        await self.services.router.claim(self.user, conversation, kind, seq)
+    async def _claim(
+        self, connection: Connection, conversation: Conversation, kind: ReceiptKind, seq: int
+    ) -> None:
+        await self.services.router.claim(connection.user, conversation, kind, seq, connection)
 
     def _resume(self, frame: Resume) -> None:
         if self.replay != "resume" or self._resumed is None or self._resumed.done():

@@ -205,3 +205,81 @@ async def test_with_explicit_receipts_only_received_counts(io_loop: Any, chat: C
         await asyncio.sleep(0.1)
     async with bob.socket() as socket:
         assert texts(socket.of("message")) == ["two"]
+
+
+# -- a user's devices --------------------------------------------------------------------------
+
+
+async def test_what_is_read_on_one_device_is_told_to_the_others(io_loop: Any, chat: Chat) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    await ann.create("python")
+    await bob.join("python")
+    await ann.say("hello", user=bob.email)
+    await ann.say("hello", group="python")
+    async with ann.socket() as a, bob.socket() as phone, bob.socket() as laptop:
+        await phone.send(type="read", **{"from": ann.email}, seq=1)
+        assert await laptop.next("read") == {"type": "read", "user": ann.email, "seq": 1}
+        await phone.send(type="read", group="python", seq=1)
+        assert await laptop.next("read") == {"type": "read", "group": "python", "seq": 1}
+        for socket in (phone, a):
+            await socket.settle()
+            assert not socket.of("read")
+
+
+async def test_a_socket_hears_what_was_read_of_what_it_carries_only(
+    io_loop: Any, chat: Chat
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    for group in ("python", "go"):
+        await ann.create(group)
+        await bob.join(group)
+    await ann.say("hello", user=bob.email)
+    await ann.say("hello", group="python")
+    async with (
+        bob.socket() as phone,
+        bob.socket("/chat/user") as pairs,
+        bob.socket("/group/python/connect") as python,
+        bob.socket("/group/go/connect") as go,
+    ):
+        await phone.send(type="read", **{"from": ann.email}, seq=1)
+        await phone.send(type="read", group="python", seq=1)
+        await phone.settle()
+        for socket in (pairs, python, go):
+            await socket.settle()
+        assert pairs.of("read") == [{"type": "read", "user": ann.email, "seq": 1}]
+        assert python.of("read") == [{"type": "read", "group": "python", "seq": 1}]
+        assert not go.of("read")
+
+
+async def test_what_is_read_over_rest_is_told_to_all_devices(io_loop: Any, chat: Chat) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    await ann.create("python")
+    await bob.join("python")
+    await ann.say("hello", user=bob.email)
+    await ann.say("hello", group="python")
+    async with ann.socket() as a, bob.socket() as phone, bob.socket() as laptop:
+        await bob.call("POST", f"/v1/users/{ann.email}/receipts", {"read_seq": 1})
+        await bob.call("POST", "/v1/groups/python/receipts", {"delivered_seq": 1, "read_seq": 1})
+        for socket in (phone, laptop):
+            await socket.settle()
+            assert socket.of("read") == [
+                {"type": "read", "user": ann.email, "seq": 1},
+                {"type": "read", "group": "python", "seq": 1},
+            ]
+        await a.settle()
+        assert not a.of("read")
+
+
+async def test_what_has_only_arrived_and_what_is_refused_is_not_told_as_read(
+    io_loop: Any, chat: Chat
+) -> None:
+    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
+    await ann.say("hello", user=bob.email)
+    async with bob.socket() as phone, bob.socket() as laptop:
+        await phone.send(type="received", **{"from": ann.email}, seq=1)
+        await bob.call("POST", f"/v1/users/{ann.email}/receipts", {"delivered_seq": 1})
+        await phone.send(type="read", **{"from": ann.email}, seq=0)
+        await phone.send(type="read", **{"from": ann.email}, seq=2)
+        assert (await phone.next("error"))["code"] == "invalid"
+        await laptop.settle()
+        assert not laptop.of("read")
