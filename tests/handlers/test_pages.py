@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+
+import pytest
 
 from chatd.app import App
 from tests import documented
@@ -23,7 +25,9 @@ TYPES = {
     ".svg": ("image/svg+xml",),
     ".json": ("application/json",),
 }
-_IMPORT = re.compile(r"""^\s*(?:import|export)\b[^"';]*["']([^"']+)["']""", re.MULTILINE)
+_IMPORT = re.compile(
+    r"""^(?:import\s*|(?:import|export)\b[^"';]*\bfrom\s*)["']([^"']+)["']""", re.MULTILINE
+)
 
 
 class Page(HTMLParser):
@@ -70,6 +74,14 @@ async def assets(chat: Chat, path: str) -> dict[str, Answer]:
                 modules = _IMPORT.findall(found[address].body)
                 waiting += [urljoin(address, module) for module in modules]
     return found
+
+
+def assert_nothing_there(answer: Answer, path: str) -> None:
+    """One answer for all that can't be fetched: it must not tell why."""
+    assert answer.status == 404, path
+    assert answer.headers["Content-Type"] == "application/problem+json", path
+    assert (answer.body["status"], answer.body["code"]) == (404, "not_found"), path
+    assert answer.body["detail"] == "there is nothing at this address; see /docs", path
 
 
 def policy(answer: Answer) -> dict[str, list[str]]:
@@ -182,8 +194,7 @@ async def test_nothing_but_the_clients_files_can_be_fetched(
         "/.git/config",
     ):
         answer = await fetch(chat, path)
-        assert answer.status in (403, 404), path
-        assert answer.body["status"] == answer.status
+        assert_nothing_there(answer, path)
 
 
 async def test_a_file_that_has_not_changed_is_not_sent_again(io_loop: Any, chat: Chat) -> None:
@@ -192,3 +203,112 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(io_loop: Any, chat:
         assert "no-cache" in first.headers["Cache-Control"]
         again = await fetch(chat, path, f"If-None-Match: {first.headers['Etag']}")
         assert (again.status, again.body) == (304, None)
+
+
+# -- files in folders --------------------------------------------------------------------------
+
+FILES = {
+    "main.js": ("text/javascript; charset=utf-8", 'import "./views/log.js"; // …\n'),
+    "views/log.js": ("text/javascript; charset=utf-8", "export const log = 1;\n"),
+    "views/log-view_2.min.css": ("text/css; charset=utf-8", "p { margin: 0 }\n"),
+}
+
+
+@pytest.fixture
+def static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the web client's, for a server that starts later."""
+    folder = tmp_path / "static"
+    for name, (_, text) in FILES.items():
+        file = folder / "chat" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setattr("chatd.handlers.pages.STATIC", folder)
+    return folder
+
+
+async def test_a_file_in_folders_is_served_as_what_it_is(
+    io_loop: Any, static: Path, chat: Chat
+) -> None:
+    for name, (media_type, text) in FILES.items():
+        path = f"/static/chat/{name}"
+        first = await fetch(chat, path)
+        assert (first.status, first.body) == (200, text)
+        assert first.headers["Content-Type"] == media_type
+        assert first.headers["X-Content-Type-Options"] == "nosniff"
+        assert first.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert first.headers["Cache-Control"] == "no-cache"
+        again = await fetch(chat, path, f"If-None-Match: {first.headers['Etag']}")
+        assert (again.status, again.body) == (304, None)
+
+
+async def test_folders_lead_nowhere_else(io_loop: Any, static: Path, chat: Chat) -> None:
+    secret = static.parent / "secret.js"
+    for hidden in (secret, static / "chat" / ".hidden.js", static / "chat" / ".git" / "x.js"):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_text("secret")
+    (static / "chat" / "link.js").symlink_to(secret)
+    (static / "chat" / "folder.js").mkdir()
+    for path in (
+        "/static/chat/../../secret.js",
+        "/static/chat/../main.js",
+        "/static/chat/./main.js",
+        "/static/chat/%2e%2e/%2e%2e/secret.js",
+        "/static/chat/%2e%2e%2f%2e%2e%2fsecret.js",
+        "/static/chat/..%2F..%2Fsecret.js",
+        "/static/chat/..\\..\\secret.js",
+        "/static/chat/..%5c..%5csecret.js",
+        "/static/chat/....//....//secret.js",
+        "/static/chat//main.js",
+        "/static/chat%2Fmain.js",
+        f"/static/chat/{secret}",
+        f"/static/{secret}",
+        "/static/chat/main.js/",
+        "/static/chat/main.js%00.css",
+        "/static/chat/main.js%0a",
+        "/static/chat/.hidden.js",
+        "/static/chat/.git/x.js",
+        "/static/chat/link.js",
+        "/static/chat/folder.js",
+        "/static/chat/views/",
+        "/static/chat/views",
+        "/static/chat/",
+        "/static/chat",
+        "/static/chat/main.js/log.js",
+        f"/static/chat/{'x' * 5000}.js",
+        "/static/chat/nothing.js",
+    ):
+        assert_nothing_there(await fetch(chat, path), path)
+
+
+# -- what a page is told -----------------------------------------------------------------------
+
+TOLD = '<meta name="chatd-text-chars" content="{}">'
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        4000,
+        pytest.param(123, marks=pytest.mark.settings(limits__text_chars=123)),
+        pytest.param(0, marks=pytest.mark.settings(limits__text_chars=0)),
+    ],
+)
+async def test_the_chats_pages_tell_the_servers_limit_of_texts(
+    io_loop: Any, static: Path, chat: Chat, limit: int
+) -> None:
+    (static / "chat.html").write_text(TOLD.format("{{ text_chars }}"))
+    for path in CHAT_PAGES:
+        assert (await chat.call("GET", path)).body == TOLD.format(limit)
+
+
+async def test_a_page_that_asks_for_nothing_is_served_as_it_is(
+    io_loop: Any, static: Path, chat: Chat
+) -> None:
+    (static / "chat.html").write_text("<p>{{ … }}")
+    for path in CHAT_PAGES:
+        assert (await chat.call("GET", path)).body == "<p>{{ … }}"
+
+
+async def test_no_page_shows_what_should_have_been_filled_in(io_loop: Any, chat: Chat) -> None:
+    for path in ("/docs", *CHAT_PAGES):
+        assert "{{" not in (await chat.call("GET", path)).body

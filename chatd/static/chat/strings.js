@@ -1,0 +1,155 @@
+// Every text that people read, in one place: to translate the client is to translate this file.
+
+/** `one` where the number is 1, else `many`, each with the number in front. */
+const counted = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
+export const strings = {
+  product: "chatd",
+
+  signIn: {
+    title: "Sign in",
+    lead: "A new address makes a new account.",
+    email: "E-mail",
+    password: "Password",
+    submit: "Sign in",
+    working: "Signing in …",
+    ended: "Your session has ended. Sign in again to go on where you were.",
+    emailMissing: "Enter an e-mail address, such as ann@example.org.",
+    passwordShort: "A password has at least 8 characters.",
+    showPassword: "Show password",
+  },
+
+  line: {
+    connecting: "Connecting …",
+    connected: "Connected",
+    offline: "This device is off line.",
+    lost: "The connection is lost.",
+    waiting: (seconds) => `Reconnecting in ${seconds} s`,
+    trying: "Reconnecting …",
+    retry: "Retry now",
+    stopped: (reason) => `The server ended the connection: ${reason}.`,
+    reconnect: "Reconnect",
+    kept: (count) => `${counted(count, "message waits", "messages wait")} to be sent.`,
+  },
+
+  sidebar: {
+    label: "Conversations and people",
+    filter: "Filter, or find people and groups",
+    filterShort: "Filter or find",
+    conversations: "Conversations",
+    noConversations: "None yet. Pick somebody, or join a group.",
+    online: "Online",
+    nobodyOnline: "Nobody else is on line.",
+    onlineUntold: "So many are on line that they are not listed. Find people by address.",
+    people: "People found",
+    groups: "Groups found",
+    nothing: "Nothing found.",
+    newGroup: "New group",
+    signOut: "Sign out",
+    notify: "Notifications",
+    notifyDenied: "Notifications are blocked in the browser's settings for this page.",
+    unread: "unread",
+    you: "You: ",
+    yourself: "You (notes to yourself)",
+    isOnline: "on line",
+    draft: "Draft: ",
+    groupMark: "group",
+    unsentTitle: "Sign out?",
+    unsentText: (count) =>
+      `${counted(count, "message has", "messages have")} not been sent yet, and would be dropped.`,
+    unsentDrop: "Drop and sign out",
+  },
+
+  newGroup: {
+    title: "New group",
+    name: "Name",
+    nameHint: "2 to 64 of a-z 0-9 . _ -, as it stands in the address.",
+    groupTitle: "Title (optional)",
+    titleHint: "What people see, in any script.",
+    create: "Create group",
+    cancel: "Cancel",
+  },
+
+  conversation: {
+    nothing: "No conversation is open",
+    nothingHint:
+      "Pick somebody who is on line, open a conversation, or find people and groups with the box at the top.",
+    back: "Back to the list",
+    loading: "Loading …",
+    failed: (why) => `This conversation could not be loaded: ${why}`,
+    retry: "Try again",
+    group: (name) => `Group ${name}`,
+    join: "Join",
+    joinHint: (name) =>
+      `You are not a member of ${name}. Members see everything that is written here.`,
+    leave: "Leave",
+    unknownGroup: (name) => `There is no group ${name} yet.`,
+    createGroup: "Create this group",
+    unknownUser: (email) => `Nobody has signed up as ${email} yet.`,
+    unknownUserHint: "Ask them to sign in once; then you can write to them, on line or not.",
+    online: "on line",
+    offline: "off line",
+    lastSeen: (when) => `last seen ${when}`,
+    members: (count, online) => `${counted(count, "member", "members")}, ${online} on line`,
+    showMembers: "Members",
+    closeMembers: "Close the list of members",
+    joined: "is a member",
+  },
+
+  messages: {
+    label: "Messages",
+    scroller: "History",
+    empty: "Nothing has been written here yet.",
+    first: "This is where the conversation starts.",
+    new: "New messages",
+    newest: "Jump to the newest",
+    newestUnread: (count) => `Jump to the newest, ${counted(count, "new message", "new messages")}`,
+    today: "Today",
+    yesterday: "Yesterday",
+    you: "You",
+    failed: "Not sent",
+    retry: "Send again",
+    discard: "Discard",
+    from: (author, text) => `${author}: ${text}`,
+    loadFailed: "More could not be loaded.",
+  },
+
+  ticks: {
+    sending: "sending",
+    stored: "stored",
+    delivered: "delivered",
+    read: "read",
+    deliveredTo: (count, of) => `delivered to ${count} of ${of}`,
+    readBy: (count, of) => `read by ${count} of ${of}`,
+    details: "Who has it",
+    deliveredNames: "Delivered to",
+    readNames: "Read by",
+    waitingNames: "Not yet delivered to",
+    deliveredAt: (when) => `delivered ${when}`,
+    readAt: (when) => `read ${when}`,
+    close: "Close",
+  },
+
+  composer: {
+    label: "Message",
+    placeholder: "Write a message",
+    send: "Send",
+    left: (count) => `${count} left`,
+    over: (count) => `${counted(count, "character", "characters")} too many`,
+    typing: (names) =>
+      names.length === 1
+        ? `${names[0]} is typing …`
+        : names.length === 2
+          ? `${names[0]} and ${names[1]} are typing …`
+          : `${names.length} people are typing …`,
+    hint: "Enter sends, Shift and Enter starts a new line.",
+  },
+
+  errors: {
+    unreachable: "the server can't be reached",
+    unexpected: (status) => `the server answered ${status}`,
+  },
+
+  skip: "Skip to the message box",
+  pageTitle: (unread, place) => `${unread ? `(${unread}) ` : ""}${place ? `${place} · ` : ""}chatd`,
+};

@@ -1,0 +1,152 @@
+// The client as one sees it once signed in: the sidebar, the open conversation, the strip about the line.
+import { h, say } from "../dom.js";
+import { strings } from "../strings.js";
+import { announcer, keepTitle, notifications } from "./attention.js";
+import { bannerView } from "./banner.js";
+import { composerView } from "./composer.js";
+import { confirmDialog } from "./confirm.js";
+import { headerView } from "./header.js";
+import { LogView } from "./log.js";
+import { membersView } from "./members.js";
+import { newGroupDialog } from "./new_group.js";
+import { receiversDialog } from "./receivers.js";
+import { shortcuts } from "./shortcuts.js";
+import { Sidebar } from "./sidebar.js";
+import { thresholdView } from "./threshold.js";
+
+const TROUBLE_MS = 8_000;
+
+/**
+ * The whole client. `go(target)` opens a conversation and changes the page's address; `signOut()` ends
+ * the session; everything that is listened to is left when `signal` aborts.
+ */
+export class ClientView {
+  #chat;
+  #go;
+  #signOut;
+  #confirm = confirmDialog();
+  #receivers = receiversDialog();
+  #trouble = h("p", { class: "trouble", role: "alert" });
+  #troubleTimer = 0;
+  #newGroup;
+  #sidebar;
+  #header;
+  #members;
+  #log;
+  #composer;
+
+  constructor({ chat, socket, drafts, preferences, textLimit, go, signOut, signal }) {
+    this.#chat = chat;
+    this.#go = go;
+    this.#signOut = signOut;
+    const shared = { chat, signal };
+    this.#newGroup = newGroupDialog((name, title) => this.#create(name, title));
+    const { button: notify } = notifications({ ...shared, shelf: preferences, open: go });
+    this.#sidebar = new Sidebar({ ...shared, drafts, acts: this.#sidebarActs(notify) });
+    this.#header = headerView({ ...shared, acts: this.#headerActs() });
+    this.#members = membersView({
+      ...shared,
+      acts: { open: go, close: () => this.#showMembers(false) },
+    });
+    this.#log = new LogView({ ...shared, onDetails: this.#receivers.open });
+    this.#composer = composerView({
+      ...shared,
+      drafts,
+      limit: textLimit,
+      onSent: () => this.#try(this.#log.toNewest()),
+    });
+    const threshold = thresholdView({ ...shared, acts: this.#thresholdActs() });
+    const banner = bannerView({ socket, outbox: chat.outbox, signal });
+    keepTitle(shared);
+    this.element = this.#build({ banner, threshold, spoken: announcer(shared) });
+    this.#face();
+    chat.addEventListener("current", () => this.#face(), { signal });
+    shortcuts({ signal, acts: this.#keys() });
+  }
+
+  #build({ banner, threshold, spoken }) {
+    const skip = (event) => {
+      // The fragment is the address of a conversation, so the browser must not follow the link.
+      event.preventDefault();
+      this.#composer.focus();
+    };
+    const parts = [this.#header, threshold, this.#log, this.#composer];
+    return h(
+      "div",
+      { class: "client" },
+      h("a", { class: "skip", href: "#message", onclick: skip }, strings.skip),
+      h("div", { class: "strips" }, banner.element, this.#trouble),
+      this.#sidebar.element,
+      h("main", { class: "conversation" }, ...parts.map((part) => part.element)),
+      this.#members.element,
+      spoken.element,
+      ...[this.#newGroup, this.#receivers, this.#confirm].map((dialog) => dialog.element),
+    );
+  }
+
+  // -- what buttons and keys do ----------------------------------------------------------------
+
+  #sidebarActs = (notify) => ({
+    open: this.#go,
+    newGroup: () => this.#newGroup.open(),
+    signOut: () => this.#maySignOut(),
+    notify,
+  });
+
+  #headerActs = () => ({
+    back: () => this.#go(null),
+    leave: () => this.#try(this.#chat.leave()),
+    toggleMembers: () => this.#showMembers(!this.#members.open),
+  });
+
+  #thresholdActs = () => ({
+    join: () => this.#chat.join(),
+    create: (name) => this.#create(name, ""),
+    retry: () => this.#chat.open(this.#chat.current.target),
+  });
+
+  #keys = () => ({
+    find: () => this.#sidebar.filter.focus(),
+    escape: () => {
+      this.#showMembers(false);
+      this.#composer.focus();
+    },
+    step: (by) => {
+      const next = this.#chat.summaries.beside(this.#chat.current?.key, by);
+      if (next) this.#go(next.target);
+    },
+  });
+
+  async #create(name, title) {
+    await this.#chat.createGroup(name, title);
+    this.#go({ group: name });
+  }
+
+  async #maySignOut() {
+    const unsent = this.#chat.outbox.size;
+    const { unsentTitle: title, unsentText, unsentDrop: action } = strings.sidebar;
+    const question = { title, text: unsentText(unsent), action };
+    if (!unsent || (await this.#confirm.ask(question))) this.#signOut();
+  }
+
+  #showMembers(shown) {
+    this.#members.toggle(shown);
+    this.#header.expand(shown);
+  }
+
+  /** On a phone either the list or the conversation fills the screen. */
+  #face() {
+    this.element.dataset.face = this.#chat.current ? "conversation" : "list";
+  }
+
+  /** Say so where something can't be done. */
+  async #try(doing) {
+    try {
+      await doing;
+    } catch (error) {
+      say(this.#trouble, error.message);
+      clearTimeout(this.#troubleTimer);
+      this.#troubleTimer = setTimeout(() => say(this.#trouble, ""), TROUBLE_MS);
+    }
+  }
+}
