@@ -26,7 +26,7 @@ class Server:
         measured: bool = True,
     ) -> None:
         """``measured``: whether its coverage counts, which makes it several times slower."""
-        self._command = [sys.executable, "-m", "chatd.cli", "--port", "0", "--storage", storage]
+        self._command = [sys.executable, "-m", "chatd.cli", "--storage", storage]
         self._command += ["--data-dir", str(data_dir), *arguments]
         self._environment = {
             **{k: v for k, v in os.environ.items() if measured or not k.startswith("COVERAGE_")},
@@ -38,12 +38,12 @@ class Server:
         self.process: subprocess.Popen[str]
         self.url = ""
 
-    def start(self) -> str:
+    def start(self, port: int = 0) -> str:
         """Start it; returns the address it says it listens on."""
         self.close()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self._command,
+                [*self._command, "--port", str(port)],
                 env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -54,6 +54,10 @@ class Server:
         assert line.startswith("chatd: listening on http://"), self.log.read_text()
         self.url = line.split()[-1]
         return self.url
+
+    def restart(self) -> str:
+        """Start it again where it was, as browsers stay at an address."""
+        return self.start(int(self.url.rpartition(":")[2]))
 
     def kill(self) -> None:
         """End it as a power cut would."""

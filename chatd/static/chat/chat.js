@@ -186,7 +186,16 @@ export class Chat extends EventTarget {
     this.#tell("current", "timeline", "members");
   }
 
+  /** Nobody is looking: what is unread now will be new to who looks next. */
+  markNew() {
+    const { key, newFrom } = this.current;
+    const first = this.#firstUnread(this.current);
+    const seen = newFrom <= (this.summaries.get(key)?.readSeq ?? 0);
+    if (first && seen) this.current.newFrom = first;
+  }
+
   send(text) {
+    this.current.newFrom = 0;
     this.outbox.add(this.current.target, text);
   }
 

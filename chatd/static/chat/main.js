@@ -13,7 +13,7 @@ import { bannerView } from "./views/banner.js";
 import { ClientView } from "./views/client.js";
 import { signInView } from "./views/sign_in.js";
 
-const RENEW_CHECK_MS = 5_000;
+const RENEW_CHECK_MS = 1_000;
 const SOCKET_PATH = "/v1/ws?replay=resume";
 
 /** The page: the sign-in form, or the client of who is signed in. */

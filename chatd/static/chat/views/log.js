@@ -71,6 +71,7 @@ export class LogView {
     const opened = conversation !== this.#shown;
     if (opened) this.#open(conversation);
     else this.#follow(conversation.timeline);
+    if (document.visibilityState !== "visible") this.#chat.markNew();
     this.#draw(opened ? null : this.#anchor());
     if (opened) this.#toStart();
     this.#settle();
@@ -182,7 +183,8 @@ export class LogView {
   #settle() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     const below = scrollHeight - scrollTop - clientHeight;
-    this.#stuck = this.#atNewest() && below < AT_END;
+    // Who stood at the end stays there while what came behind a gap is being fetched.
+    this.#stuck = below < AT_END && (this.#stuck || this.#atNewest());
     const unread = this.#chat.summaries.get(this.#shown.key)?.unread ?? 0;
     set(this.jump, "hidden", this.#stuck || (below < clientHeight / 2 && this.#atNewest()));
     set(this.jump, "aria-label", unread ? words.newestUnread(unread) : words.newest);
