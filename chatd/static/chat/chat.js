@@ -81,7 +81,8 @@ export class Chat extends EventTarget {
   _ready() {
     this.#live = true;
     this.outbox.resume();
-    this.#reads.flush();
+    // Counts of unread that were made while the server had not heard are estimates.
+    if (this.#reads.flush()) this.#refreshSoon();
     const current = this.current;
     if (current?.status === "ready") {
       this.#refresh(current);

@@ -1,5 +1,5 @@
 // What the sidebar lists for what was typed into its box. No I/O, no DOM.
-import { keyOf, nameOf } from "./targets.js";
+import { keyOf } from "./targets.js";
 
 /**
  * The parts of the sidebar: `conversations` and `online` that match what was typed, and `people` and
@@ -10,7 +10,9 @@ import { keyOf, nameOf } from "./targets.js";
  */
 export function listing({ wanted, summaries, online, found, me, titleOf }) {
   const matches = (target) =>
-    [nameOf(target), titleOf(target)].some((name) => name.toLowerCase().includes(wanted));
+    [searched(target, wanted), target.group ? titleOf(target) : ""].some((name) =>
+      name.toLowerCase().includes(wanted),
+    );
   const conversations = summaries.filter(({ target }) => matches(target));
   const here = online
     .map((user) => ({ user, online: true }))
@@ -28,4 +30,9 @@ export function listing({ wanted, summaries, online, found, me, titleOf }) {
     people: people.filter(unlisted),
     groups: groups.filter(unlisted),
   };
+}
+
+/** Whole addresses only for who types one: a domain is everybody's. */
+function searched({ user, group }, wanted) {
+  return group ?? (wanted.includes("@") ? user : user.split("@")[0]);
 }

@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { Session } from "./session.js";
-import { Shelf } from "./shelf.js";
+import { browserStorage, Shelf } from "./shelf.js";
 import { Socket } from "./socket.js";
 import { strings } from "./strings.js";
 import { bannerView } from "./views/banner.js";
@@ -18,7 +18,7 @@ const SOCKET_PATH = "/v1/ws?replay=resume";
 
 /** The page: the sign-in form, or the client of who is signed in. */
 class Page {
-  #session = new Session(sessionStorage);
+  #session = new Session(browserStorage("sessionStorage"));
   #api = new Api(this.#session, () => this.#ended());
   #textLimit;
   #signedIn = null;

@@ -19,11 +19,13 @@ export class Reads {
     this.#timer ||= setTimeout(() => this.flush(), EVERY_MS);
   }
 
-  /** Tell what is waiting. */
+  /** Tell what is waiting; whether anything was. */
   flush() {
+    const were = this.#waiting.size > 0;
     clearTimeout(this.#timer);
     this.#timer = 0;
     for (const [key, frame] of this.#waiting) if (this.#send(frame)) this.#waiting.delete(key);
+    return were;
   }
 
   clear() {

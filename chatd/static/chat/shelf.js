@@ -1,15 +1,38 @@
 // What outlives a reload: small values of one user in the browser's `localStorage`.
 
+/** The browser's storage of that name; where the browser forbids it, one that ends with the page. */
+export function browserStorage(name) {
+  try {
+    return window[name];
+  } catch {
+    return new PageStorage();
+  }
+}
+
+/** As much of the Storage interface as is used here. */
+class PageStorage {
+  #values = new Map();
+
+  get length() {
+    return this.#values.size;
+  }
+
+  key = (index) => [...this.#values.keys()][index] ?? null;
+  getItem = (name) => this.#values.get(name) ?? null;
+  setItem = (name, value) => void this.#values.set(name, value);
+  removeItem = (name) => void this.#values.delete(name);
+}
+
 /**
- * Values of one user under names of one kind. Where the browser keeps nothing (private windows, a
- * full disk) they live as long as the page.
+ * Values of one user under names of one kind. Where the browser takes no more (a full disk) they live
+ * as long as the page.
  */
 export class Shelf {
   #prefix;
   #storage;
   #unkept = new Map();
 
-  constructor(kind, user, storage = window.localStorage) {
+  constructor(kind, user, storage = browserStorage("localStorage")) {
     this.#prefix = `chatd.${kind}:${user}:`;
     this.#storage = storage;
   }
@@ -34,10 +57,12 @@ export class Shelf {
   }
 
   names() {
-    const kept = Object.keys(this.#storage).filter((name) => name.startsWith(this.#prefix));
-    return [
-      ...new Set([...kept.map((name) => name.slice(this.#prefix.length)), ...this.#unkept.keys()]),
-    ];
+    const all = Array.from({ length: this.#storage.length }, (_, index) =>
+      this.#storage.key(index),
+    );
+    const kept = all.filter((name) => name.startsWith(this.#prefix));
+    const names = kept.map((name) => name.slice(this.#prefix.length));
+    return [...new Set([...names, ...this.#unkept.keys()])];
   }
 
   clear() {

@@ -83,7 +83,7 @@ export const strings = {
     joinHint: (name) =>
       `You are not a member of ${name}. Members see everything that is written here.`,
     leave: "Leave",
-    unknownGroup: (name) => `There is no group ${name} yet.`,
+    unknownGroup: (name) => `There is no group “${name}” yet.`,
     createGroup: "Create this group",
     unknownUser: (email) => `Nobody has signed up as ${email} yet.`,
     unknownUserHint: "Ask them to sign in once; then you can write to them, on line or not.",
@@ -93,7 +93,7 @@ export const strings = {
     members: (count, online) => `${counted(count, "member", "members")}, ${online} on line`,
     showMembers: "Members",
     closeMembers: "Close the list of members",
-    joined: "is a member",
+    you: "you",
   },
 
   messages: {

@@ -119,5 +119,7 @@ function summaryOf(item, at) {
 /** The server's summary; what was read here it may not have heard of yet. */
 function withReads(given, known) {
   if (!known || known.readSeq <= given.readSeq) return given;
-  return { ...given, readSeq: known.readSeq, unread: Math.min(known.unread, given.unread) };
+  // At most everything that was written since is unread, too.
+  const unread = known.unread + Math.max(0, given.lastSeq - known.lastSeq);
+  return { ...given, readSeq: known.readSeq, unread: Math.min(given.unread, unread) };
 }

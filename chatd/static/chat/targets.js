@@ -3,9 +3,6 @@
 /** One word for a target, to be used as a key. */
 export const keyOf = (target) => (target.group ? `group:${target.group}` : `user:${target.user}`);
 
-/** What the target is called where nothing better is known. */
-export const nameOf = (target) => target.group ?? target.user;
-
 /** The address of its REST resource. */
 export const pathOf = (target) =>
   target.group
@@ -25,5 +22,4 @@ export const toOf = (target) => (target.group ? { group: target.group } : { to: 
 export const fromOf = (target) => (target.group ? { group: target.group } : { from: target.user });
 
 /** An address or a group's name as the server writes it. */
-export const normalized = (name) =>
-  name.normalize("NFKC").toLowerCase().normalize("NFKC").trim();
+export const normalized = (name) => name.normalize("NFKC").toLowerCase().normalize("NFKC").trim();

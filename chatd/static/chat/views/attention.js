@@ -52,21 +52,28 @@ export function notifications({ chat, shelf, open, signal }) {
     render();
   }
 
-  chat.addEventListener(
-    "incoming",
-    ({ detail: message }) => {
-      if (!wanted() || (document.visibilityState === "visible" && document.hasFocus())) return;
-      const target = targetOf(message, chat.me);
-      const title = target.group ? `${chat.titleOf(target)}: ${message.from}` : message.from;
-      const notification = new Notification(title, { body: message.text, tag: keyOf(target) });
-      notification.onclick = () => {
-        window.focus();
-        open(target);
-        notification.close();
-      };
-    },
-    { signal },
-  );
+  function show(message) {
+    if (!wanted() || (document.visibilityState === "visible" && document.hasFocus())) return;
+    const target = targetOf(message, chat.me);
+    const title = target.group ? `${chat.titleOf(target)}: ${message.from}` : message.from;
+    const notification = new Notification(title, { body: message.text, tag: keyOf(target) });
+    notification.onclick = () => {
+      window.focus();
+      open(target);
+      notification.close();
+    };
+  }
+
+  function incoming({ detail: message }) {
+    try {
+      show(message);
+    } catch {
+      // Some browsers of phones have the name, yet let no page show one.
+      button.hidden = true;
+    }
+  }
+
+  chat.addEventListener("incoming", incoming, { signal });
   render();
   return { button };
 }

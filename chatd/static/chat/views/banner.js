@@ -7,15 +7,14 @@ const SLOW_MS = 800;
 
 /** A strip above everything. While the line is up it is hidden, but for screen readers' "Connected". */
 export function bannerView({ socket, outbox = null, signal }) {
-  const text = h("span", { class: "banner-text" });
-  const count = h("span", { class: "banner-count", "aria-hidden": "true" });
+  const text = h("span", { role: "status" });
+  const count = h("span", { "aria-hidden": "true" });
   const button = h("button", { type: "button", onclick: () => socket.open() });
   const element = h(
     "div",
     { class: "banner" },
     icon("warning"),
-    h("span", { role: "status" }, text),
-    count,
+    h("p", {}, text, " ", count),
     button,
   );
   let since = Date.now();

@@ -65,19 +65,21 @@ export class ClientView {
   }
 
   #build({ banner, threshold, spoken }) {
+    const parts = [this.#header, threshold, this.#log, this.#composer].map((part) => part.element);
+    const main = h("main", { class: "conversation", tabindex: -1 }, ...parts);
     const skip = (event) => {
       // The fragment is the address of a conversation, so the browser must not follow the link.
       event.preventDefault();
-      this.#composer.focus();
+      if (this.#chat.current?.status === "ready") this.#composer.focus();
+      else main.focus();
     };
-    const parts = [this.#header, threshold, this.#log, this.#composer];
     return h(
       "div",
       { class: "client" },
       h("a", { class: "skip", href: "#message", onclick: skip }, strings.skip),
       h("div", { class: "strips" }, banner.element, this.#trouble),
       this.#sidebar.element,
-      h("main", { class: "conversation" }, ...parts.map((part) => part.element)),
+      main,
       this.#members.element,
       spoken.element,
       ...[this.#newGroup, this.#receivers, this.#confirm].map((dialog) => dialog.element),
@@ -94,7 +96,7 @@ export class ClientView {
   });
 
   #headerActs = () => ({
-    back: () => this.#go(null),
+    back: () => this.#back(),
     leave: () => this.#try(this.#chat.leave()),
     toggleMembers: () => this.#showMembers(!this.#members.open),
   });
@@ -129,9 +131,17 @@ export class ClientView {
     if (!unsent || (await this.#confirm.ask(question))) this.#signOut();
   }
 
+  #back() {
+    const { key } = this.#chat.current;
+    this.#go(null);
+    this.#sidebar.focus(key);
+  }
+
   #showMembers(shown) {
+    const hadFocus = this.#members.element.contains(document.activeElement);
     this.#members.toggle(shown);
     this.#header.expand(shown);
+    if (hadFocus && !shown) this.#header.focusMembers();
   }
 
   /** On a phone either the list or the conversation fills the screen. */

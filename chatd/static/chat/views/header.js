@@ -10,7 +10,7 @@ const words = strings.conversation;
 /** The header of the open conversation; `acts`: `{back(), leave(), toggleMembers()}`. */
 export function headerView({ chat, acts, signal }) {
   const back = iconButton("back", words.back, acts.back, { class: "plain back" });
-  const title = h("h1", { tabindex: -1 });
+  const title = h("h1");
   const about = h("p", { class: "about" });
   const panel = { "aria-expanded": "false", "aria-controls": "members" };
   const members = headerButton("group", words.showMembers, acts.toggleMembers, panel);
@@ -69,6 +69,6 @@ export function headerView({ chat, acts, signal }) {
   return {
     element,
     expand: (open) => set(members, "aria-expanded", String(open)),
-    focus: () => title.focus(),
+    focusMembers: () => members.focus(),
   };
 }

@@ -51,6 +51,7 @@ export function membersView({ chat, acts, signal }) {
         { type: "button", class: "row", onclick: () => acts.open({ user: email }) },
         h("span", { class: "sign" }, avatar({ user: email })),
         h("span", { class: "name" }, address(email), spoken("")),
+        email === chat.me && h("span", { class: "preview" }, words.you),
       ),
     );
 

@@ -27,7 +27,12 @@ function messageElement({ message, mine }) {
     "li",
     {},
     sign,
-    h("div", { class: "bubble" }, author, text, h("div", { class: "meta" })),
+    h(
+      "div",
+      { class: "bubble" },
+      author,
+      h("div", { class: "body" }, text, h("div", { class: "meta" })),
+    ),
   );
 }
 

@@ -1,7 +1,7 @@
 // How users and groups look: a coloured sign with their first letter, and their name.
 import { h, icon } from "../dom.js";
 
-const HUES = 12;
+const HUES = 11;
 
 /** The sign of a user, or of a group. */
 export function avatar(target) {

@@ -125,13 +125,18 @@ export class Sidebar {
   #showSummary = (button, { key, target, last, unread }) => {
     const draft = key !== this.#chat.current?.key && this.#drafts.get(key);
     const text = draft ? words.draft + draft : last ? this.#preview(last) : "";
-    this.#show(button, { target, title: this.#title(target), text, at: last?.sent_at, unread });
+    const current = key === this.#chat.current?.key;
+    const title = this.#title(target);
+    this.#show(button, { target, title, text, at: last?.sent_at, unread, current });
   };
 
   #showTarget = (button, { user, group, title, online }) => {
     const target = group ? { group } : { user };
+    const key = keyOf(target);
     this.#show(button, {
       target,
+      // Shown once: in the list of conversations, where it is one.
+      current: key === this.#chat.current?.key && !this.#chat.summaries.get(key),
       title: title || this.#title(target),
       text: title ? group : "",
       online,
@@ -148,9 +153,9 @@ export class Sidebar {
   }
 
   /** Bring one row up to date, touching nothing that stays as it is. */
-  #show(button, { target, title, text, at, unread = 0, online }) {
+  #show(button, { target, title, text, at, unread = 0, online, current }) {
     const here = target.user !== undefined && this.#chat.isOnline(target.user, online);
-    set(button, "aria-current", keyOf(target) === this.#chat.current?.key ? "true" : null);
+    set(button, "aria-current", current ? "true" : null);
     set(button, "data-unread", unread > 0 || null);
     if (!differs(button, title, text, at && brief(new Date(at)), unread, here)) return;
     const name = target.user === title ? address(title) : h("bdi", { class: "address" }, title);
@@ -162,6 +167,13 @@ export class Sidebar {
       text ? h("span", { class: "preview" }, h("bdi", {}, text)) : "",
       unread ? h("span", { class: "badge" }, String(unread), spoken(` ${words.unread}`)) : "",
     );
+  }
+
+  /** Go to a conversation's row, or to the filter where it has none. */
+  focus(key) {
+    const rows = [...this.conversations.list.children];
+    const row = rows.find((element) => element.dataset.key === key);
+    (row?.firstElementChild ?? this.filter).focus();
   }
 
   // -- finding ---------------------------------------------------------------------------------

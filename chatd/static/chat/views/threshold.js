@@ -16,7 +16,11 @@ export function thresholdView({ chat, acts, signal }) {
     const state = `${conversation?.key} ${status}`;
     if (state === shown) return;
     shown = state;
+    const lost =
+      document.activeElement === document.body || !document.activeElement.checkVisibility();
     element.replaceChildren(...(element.hidden ? [] : faces[status](conversation)));
+    // What was pressed may be gone: who left a group can join it again from here.
+    if (lost) element.querySelector("button")?.focus();
   }
 
   const faces = {
