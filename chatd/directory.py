@@ -24,9 +24,13 @@ class Directory:
         self._storage = storage
         self._known: dict[str, None] = {}
 
+    def knows(self, email: str) -> bool:
+        """Whether an address in its one form is known to be a user's, without asking."""
+        return email in self._known
+
     async def require(self, email: str) -> str:
         """The address in its one form; `UnknownUser` where nobody has signed up with it."""
-        if email in self._known:
+        if self.knows(email):
             return email
         address = _address(email)
         return address if address in self._known else (await self.user(address)).email

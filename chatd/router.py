@@ -107,6 +107,16 @@ class ChatRouter:
 
     # -- who may -----------------------------------------------------------------------------
 
+    def known_conversation(
+        self, user: str, *, to: str | None, group: str | None
+    ) -> Conversation | None:
+        """`conversation`, from memory alone: None where the storage has to be asked, or refuses."""
+        if group is None:
+            return pair_conversation(user, to) if to and self._directory.knows(to) else None
+        groups = self._registry.groups_of(user)
+        known = to is None and groups is not None and group in groups
+        return group_conversation(group) if known else None
+
     async def conversation(self, user: str, *, to: str | None, group: str | None) -> Conversation:
         """The conversation a user names, by exactly one of another user and a group.
 

@@ -23,7 +23,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("directory", "heads", "journal", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
-    ("frames", "schemas"),
+    ("frames", "framing", "schemas"),
     ("ids", "keys", "limits", "logs", "metrics", "security", "settings"),
     ("addresses",),
     ("models",),

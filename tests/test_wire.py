@@ -4,12 +4,14 @@ import asyncio
 import inspect
 import socket
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
+from tornado.util import _websocket_mask
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
@@ -40,6 +42,9 @@ class Echo(WebSocketHandler):
         self.messages.append(message)
         data = message.encode() if isinstance(message, str) else message
         self.wire.write(websocket_frame(TEXT, data))
+
+    def note(self, message: str | bytes) -> None:
+        self.messages.append(message)
 
     def on_pong(self, data: bytes) -> None:
         self.pongs.append(data)
@@ -295,26 +300,99 @@ async def test_what_rfc_6455_forbids_closes_with_1002(
     assert client.echo.messages == []
 
 
+# -- turns --------------------------------------------------------------------------------------
+
+
+async def test_who_floods_does_not_hold_the_loop(io_loop: Any, client: Client) -> None:
+    loop, turns = asyncio.get_running_loop(), []
+
+    def turn() -> None:
+        turns.append(len(client.echo.messages))
+        loop.call_soon(turn)
+
+    client.echo.on_message = client.echo.note  # type: ignore[method-assign]
+    flood = masked(TEXT, b"x") * 100_000
+    sending = asyncio.create_task(client.send(flood))
+    loop.call_soon(turn)
+    await eventually(lambda: len(client.echo.messages) == 100_000)
+    await sending
+    longest = max(after - before for before, after in pairwise(turns))
+    # A chunk holds more than nine thousand of these, and not one of them may be all of a turn.
+    assert longest < 20_000
+    assert len([turn for turn in pairwise(turns) if turn[0] != turn[1]]) > 10
+
+
+async def test_what_a_message_asks_for_is_done_before_the_next_is_taken(
+    io_loop: Any, client: Client
+) -> None:
+    let_go = asyncio.Event()
+
+    async def slow(message: str | bytes) -> None:
+        if message == "slow":
+            await let_go.wait()
+        client.echo.messages.append(message)
+
+    client.echo.on_message = slow  # type: ignore[method-assign, assignment]
+    await client.send(b"".join(masked(TEXT, text) for text in (b"one", b"slow", b"three")))
+    await eventually(lambda: client.echo.messages == ["one"])
+    await client.send(masked(TEXT, b"four"))
+    await asyncio.sleep(0.02)
+    assert client.echo.messages == ["one"]
+    let_go.set()
+    await eventually(lambda: client.echo.messages == ["one", "slow", "three", "four"])
+
+
+async def test_a_handler_that_fails_ends_the_connection(
+    io_loop: Any, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(message: str | bytes) -> None:
+        raise RuntimeError("on purpose")
+
+    client.echo.on_message = fail  # type: ignore[method-assign]
+    await client.send(masked(TEXT, b"x"))
+    await client.ended()
+    assert "on purpose" in caplog.text
+
+
 # -- Tornado -----------------------------------------------------------------------------------
 
 
-async def test_tornado_still_has_what_wire_leans_on(io_loop: Any, client: Client) -> None:
+OVERRIDDEN = {
+    "__init__": ["self", "handler", "mask_outgoing", "params"],
+    "_receive_frame_loop": ["self"],
+}
+CALLED = {
+    "_abort": ["self"],
+    "_send_pong": ["self", "data"],
+    "close": ["self", "code", "reason"],
+    "is_closing": ["self"],
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), [*OVERRIDDEN.items(), *CALLED.items()])
+def test_tornado_still_has_the_methods_that_wire_leans_on(name: str, parameters: list[str]) -> None:
     """These are no public API: read chatd/wire.py again before a new Tornado is allowed in."""
+    method = getattr(WebSocketProtocol13, name, None)
+    assert method is not None, f"WebSocketProtocol13.{name} is gone"
+    assert list(inspect.signature(method).parameters) == parameters, (
+        f"WebSocketProtocol13.{name} takes other arguments now"
+    )
+
+
+async def test_tornado_still_has_the_attributes_that_wire_leans_on(
+    io_loop: Any, client: Client
+) -> None:
     wire = client.wire
-    assert isinstance(wire.stream, IOStream)
+    assert type(wire.stream) is IOStream, "the stream of a plain socket is another class now"
     assert len(wire.stream._write_buffer) == 0, "IOStream._write_buffer is no sized buffer now"
-    for name in ("_frame_compressed", "_frame_mask", "_wire_bytes_in"):
+    for name in ("client_terminated", "server_terminated", "close_code", "close_reason"):
         assert name in vars(wire), f"WebSocketProtocol13 has no {name} any more"
-    expected = {
-        "_handle_message": ["self", "opcode", "data"],
-        "_receive_frame": ["self"],
-        "_abort": ["self"],
-        "__init__": ["self", "handler", "mask_outgoing", "params"],
-    }
-    for name, parameters in expected.items():
-        method = getattr(WebSocketProtocol13, name, None)
-        assert method is not None, f"WebSocketProtocol13.{name} is gone"
-        assert list(inspect.signature(method).parameters) == parameters, (
-            f"WebSocketProtocol13.{name} takes other arguments now"
-        )
     assert wire.params.max_message_size == LIMIT, "_WebSocketParams has no max_message_size now"
+    assert _websocket_mask(b"mask", b"\0\0\0\0\0") == b"maskm", "tornado.util masks otherwise now"
+
+
+async def test_tornado_still_reads_with_one_future_a_read(io_loop: Any, client: Client) -> None:
+    # The loop in Wire goes on where a read is done at once, and waits by a callback where not.
+    read = client.wire.stream._read_future
+    assert isinstance(read, asyncio.Future), "IOStream.read_bytes returns no Future any more"
+    assert not read.done()

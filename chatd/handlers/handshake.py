@@ -17,6 +17,7 @@ from chatd.wire import Wire
 _SUBPROTOCOL: Final = "chatd.v1"
 _TOKEN_SUBPROTOCOL: Final = "bearer."
 _ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
+_HANDSHAKE_ONLY: Final = ("arguments", "body_arguments", "connection", "headers", "query_arguments")
 _REPLAYS: Final = ("undelivered", "resume", "none")
 _RECEIPTS: Final = ("automatic", "explicit")
 
@@ -99,6 +100,12 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
                 session.user.email, self.scope.only_group
             )
             self.scope = one_group(name)
+
+    def forget_request(self) -> None:
+        """Let go of what only the handshake needed: it would stay for as long as the socket."""
+        for name in _HANDSHAKE_ONLY:
+            vars(self.request).pop(name, None)
+        vars(self).pop("_headers", None)
 
     def check_origin(self, origin: str) -> bool:
         # check_origin_allowed() has decided: Tornado asks only where Origin and Host differ.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
 from chatd.accounts import Session
@@ -69,7 +69,9 @@ class SocketHandler(HandshakeHandler):
         super().initialize(services)
         self.connection: Connection | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._started = asyncio.Event()
+        self._address = ""
+        # What frames wait for until the connection has started; then there is none.
+        self._start_event: asyncio.Event | None = asyncio.Event()
         self._resumed: asyncio.Future[Resume] | None = None
         self._auth_deadline: asyncio.TimerHandle | None = None
         self._counted = False
@@ -80,7 +82,9 @@ class SocketHandler(HandshakeHandler):
 
     def open(self, *args: str, **kwargs: str) -> None:
         self.set_nodelay(True)
-        self.services.addresses.add(self.client_address)
+        self._address = self.client_address
+        self.services.addresses.add(self._address)
+        self.forget_request()
         self._counted = True
         if self.session is not None:
             self._begin(self.session)
@@ -110,7 +114,7 @@ class SocketHandler(HandshakeHandler):
             "socket.opened",
             connection_id=connection.id,
             user_id=session.user.id,
-            address=self.client_address,
+            address=self._address,
             request_id=self.request_id,
         )
         connection.write(encode(self._hello(connection, session)))
@@ -134,7 +138,7 @@ class SocketHandler(HandshakeHandler):
                 await self.services.router.load_groups(connection.user)
             finally:
                 # Frames wait for this, and the closing handshake behind them.
-                self._started.set()
+                self._set_started()
             if self.replay == "none":
                 self.services.replayer.go_live(connection)
             else:
@@ -147,6 +151,11 @@ class SocketHandler(HandshakeHandler):
         except Exception as error:
             self.services.metrics.failed("socket.start_failed", error)
             connection.end(CloseCode.INTERNAL_ERROR, "try again", reconnect=True, after=1)
+
+    def _set_started(self) -> None:
+        assert self._start_event is not None
+        self._start_event.set()
+        self._start_event = None
 
     async def _cursors(self, resumed: asyncio.Future[Resume]) -> dict[Conversation, int]:
         async with asyncio.timeout(_FRAME_SECONDS):
@@ -166,7 +175,7 @@ class SocketHandler(HandshakeHandler):
 
     def on_close(self) -> None:
         if self._counted:
-            self.services.addresses.remove(self.client_address)
+            self.services.addresses.remove(self._address)
         if self._auth_deadline is not None:
             self._auth_deadline.cancel()
         if self._starting is not None:
@@ -185,15 +194,47 @@ class SocketHandler(HandshakeHandler):
 
     # -- frames ------------------------------------------------------------------------------
 
-    async def on_message(self, message: str | bytes) -> None:
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        """Take a frame; the next is read once what this returns is done."""
         if self.connection is not None and self.connection.closing:
-            return
+            return None
         if isinstance(message, bytes):
             self._end(CloseCode.UNSUPPORTED_DATA, "frames are text")
-            return
+            return None
         try:
             frame = decode(message)
             self.services.metrics.frames_received.labels(type(frame).__name__.lower()).inc()
+            if not isinstance(frame, Send) or not self._sent_at_once(frame):
+                return self._take(frame, message)
+            self._bad_frames = 0
+        except Exception as error:
+            self._refuse(error, client_id_of(message))
+        return self._room()
+
+    def _room(self) -> Awaitable[None] | None:
+        """Not reading on is what tells a client that it sends more than can be stored."""
+        journal = self.services.journal
+        return journal.room() if journal.full else None
+
+    def _sent_at_once(self, frame: Send) -> bool:
+        """Whether a message could be sent without asking the storage where it may go."""
+        connection = self.connection
+        if connection is None or self._start_event is not None:
+            return False
+        group = frame.group
+        if group is None and frame.to is None:
+            group = self.scope.only_group
+        conversation = self.services.router.known_conversation(
+            connection.user, to=frame.to, group=group
+        )
+        if conversation is None or not self.scope.covers(conversation):
+            return False
+        self._send(connection, conversation, frame)
+        return True
+
+    async def _take(self, frame: AnyInbound, message: str) -> None:
+        """What may have to wait: for the storage, or for the connection's start."""
+        try:
             if isinstance(frame, Auth):
                 await self._authenticate(frame)
             elif self.connection is None:
@@ -239,12 +280,15 @@ class SocketHandler(HandshakeHandler):
             case Ping():
                 connection.write(encode(PongFrame()))
                 return
-        await self._started.wait()
+        if self._start_event is not None:
+            await self._start_event.wait()
         if connection.closing:
             return
         match frame:
             case Send():
-                await self._send(connection, frame)
+                conversation = await self._conversation(frame.to, frame.group)
+                self._send(connection, conversation, frame)
+                await self.services.journal.room()
             case Received():
                 conversation = await self._conversation(frame.sender, frame.group)
                 await self._claim(connection, conversation, ReceiptKind.DELIVERED, frame.seq)
@@ -279,9 +323,7 @@ class SocketHandler(HandshakeHandler):
                 )
         self._resumed.set_result(frame)
 
-    async def _send(self, connection: Connection, frame: Send) -> None:
-        conversation = await self._conversation(frame.to, frame.group)
-
+    def _send(self, connection: Connection, conversation: Conversation, frame: Send) -> None:
         def done(outcome: Outcome | ChatError) -> None:
             if isinstance(outcome, ClientIdConflict):
                 outcome = ClientIdReused("this client_id was sent with another text or target")
@@ -296,9 +338,6 @@ class SocketHandler(HandshakeHandler):
         )
         # One good send makes up for one refused: a flood is one though some of it get through.
         self._rate_limited_frames = max(0, self._rate_limited_frames - 1)
-        if self.services.journal.full:
-            # Not reading on is what tells a client that it sends more than can be stored.
-            await self.services.journal.room()
 
     # -- refusals ----------------------------------------------------------------------------
 
