@@ -54,7 +54,7 @@ def comparison(
         for base in [contenders.get(baseline, ())]
         for contender, own in contenders.items()
     ]
-    return _table(headings, rows, text_columns=len(subjects))
+    return table(headings, rows, text_columns=len(subjects))
 
 
 def machine(folder: Path) -> str:
@@ -80,22 +80,23 @@ def _spread(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return NONE
-    return f"{_short(statistics.median(known))} ({_short(min(known))}–{_short(max(known))})"
+    return f"{short(statistics.median(known))} ({short(min(known))}–{short(max(known))})"
 
 
 def _ratio(values: Sequence[float | None], base: Sequence[float | None]) -> str:
     ratios = [one / other for one, other in zip(values, base, strict=False) if one and other]
-    return _short(statistics.median(ratios)) if ratios else NONE
+    return short(statistics.median(ratios)) if ratios else NONE
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits that count."""
     if value >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    """Aligned Markdown; all columns behind the first ``text_columns`` are of figures."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def mongod(folder: Path) -> Iterator[str]:
 
 def mongod_version(url: str) -> str:
     """Raises PyMongoError where nothing answers."""
-    with _client(url) as client:
+    with client_of(url) as client:
         return str(client.server_info()["version"])
 
 
@@ -48,12 +48,11 @@ async def opened(name: str, folder: Path, mongo_url: str | None) -> AsyncIterato
     """A store of one of the names in ``STORES``; of MongoDB's, a database of its own."""
     if name == "mongodb":
         assert mongo_url is not None, "MongoDB's store has a server"
-        with _client(mongo_url) as client:
+        with client_of(mongo_url) as client:
             database = f"chatd_bench_{uuid.uuid4().hex}"
-            url = urlsplit(mongo_url)._replace(path=f"/{database}").geturl()
-            async with _started(open_storage(url, folder)) as storage:
+            async with _started(open_storage(in_database(mongo_url, database), folder)) as storage:
                 try:
-                    yield Store(name, storage, partial(_cpu_of, client))
+                    yield Store(name, storage, partial(cpu_of, client))
                 finally:
                     client.drop_database(database)
     else:
@@ -71,11 +70,16 @@ async def _started(storage: Storage) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-def _client(url: str) -> MongoClient[dict[str, Any]]:
+def in_database(mongo_url: str, name: str) -> str:
+    """The URL of that database there."""
+    return urlsplit(mongo_url)._replace(path=f"/{name}").geturl()
+
+
+def client_of(url: str) -> MongoClient[dict[str, Any]]:
     return MongoClient(url, serverSelectionTimeoutMS=5000)
 
 
-def _cpu_of(client: MongoClient[dict[str, Any]]) -> float:
+def cpu_of(client: MongoClient[dict[str, Any]]) -> float:
     """Of the primary; Linux only, elsewhere always 0."""
     status = client.admin.command("serverStatus", wiredTiger=0, metrics=0, repl=0)
     used = status["extra_info"]

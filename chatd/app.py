@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import signal
@@ -407,12 +408,22 @@ async def serve(settings: Settings, announce: Callable[[str, Storage], None]) ->
         url = await app.start()
         signalled = _signalled()
         announce(url, app.storage)
+        _collect_less_often()
         await _either(signalled.wait(), app.opened())
         await signalled.wait()
         await app.drain()
     finally:
         await app.stop()
         release_logs()
+
+
+def _collect_less_often() -> None:
+    """Look for cycles of garbage where much has come since the last time, not every 700 objects.
+
+    What exists by now lives as long as the process; what comes is mostly freed without a cycle.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _either(*awaited: Coroutine[Any, Any, object]) -> None:

@@ -8,6 +8,7 @@ a Ping behind the messages whose Pong is their receipt.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -18,6 +19,8 @@ from chatd.frames import Bye, encode, gap_frame, websocket_frame
 from chatd.models import Conversation, group_of
 
 _PING: Final = 0x9
+_PRESSED_AT: Final = 256 * 1024
+"""Bytes that wait before a replay lets the peer read first, where no limit says less."""
 
 
 class Transport(Protocol):
@@ -81,10 +84,18 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class _Run(msgspec.Struct):
-    """The unbroken run of a conversation, as far as it has been written: empty at first."""
+    """The unbroken run of a conversation, as far as it has been written: empty at first.
+
+    What a ``pair`` writes is confirmed at once, what a group does within the receipt interval.
+    """
 
     since: int
     seq: int
+    pair: bool
+
+
+def _run(conversation: Conversation, since: int, seq: int) -> _Run:
+    return _Run(since, seq, group_of(conversation) is None)
 
 
 Confirmed = Callable[["Connection", list[Span]], None]
@@ -168,7 +179,8 @@ class Connection:
             return
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
-        self._check_limit()
+        if self._outbox_bytes > self._flusher.outbox_limit:
+            self._check_limit()
         if not self.touched and not self.closing:
             self._flusher.touch(self)
 
@@ -183,7 +195,13 @@ class Connection:
             self._held_bytes += len(frame)
             self._check_limit()
         elif not self.closing and self.cover(conversation, seq) and frame:
-            self.write(frame)
+            # As `write` does, without the call: there is no busier line.
+            self._outbox.append(frame)
+            self._outbox_bytes += len(frame)
+            if self._outbox_bytes > self._flusher.outbox_limit:
+                self._check_limit()
+            elif not self.touched:
+                self._flusher.touch(self)
 
     def cover(self, conversation: Conversation, seq: int) -> bool:
         """The conversation's run grows by ``seq``; False where it has that already.
@@ -192,33 +210,34 @@ class Connection:
         """
         run = self._runs.get(conversation)
         if run is None:
-            run = self._runs[conversation] = _Run(seq, seq)
+            run = self._runs[conversation] = _run(conversation, seq, seq)
+        elif seq == run.seq + 1:
+            run.seq = seq
         elif seq <= run.seq:
             # The journal may still be telling of a batch that the replay has read.
             return False
         else:
-            if seq > run.seq + 1:
-                self.write(encode(gap_frame(conversation, self.user, run.seq + 1, seq - 1)))
-                self.begin(conversation, seq)
-                run = self._runs[conversation]
+            self.write(encode(gap_frame(conversation, self.user, run.seq + 1, seq - 1)))
+            self.begin(conversation, seq)
+            run = self._runs[conversation]
             run.seq = seq
         if not self.explicit:
             self._unconfirmed[conversation] = run
-            if group_of(conversation) is None:
+            if run.pair:
                 self._urgent = True
         return True
 
     def expect(self, conversation: Conversation, since: int) -> None:
         """Nothing of the conversation before ``since`` is missing here."""
         if self._held is None and conversation not in self._runs:
-            self._runs[conversation] = _Run(since, since - 1)
+            self._runs[conversation] = _run(conversation, since, since - 1)
 
     def begin(self, conversation: Conversation, since: int) -> None:
         """The unbroken run of this conversation starts at ``since``: behind a gap or a cursor."""
         ended = self._unconfirmed.pop(conversation, None)
         if ended is not None:
             self._ended.append(Span(conversation, ended.since, ended.seq))
-        self._runs[conversation] = _Run(since, since - 1)
+        self._runs[conversation] = _run(conversation, since, since - 1)
 
     def held_from(self) -> dict[Conversation, int]:
         """The first ``seq`` that is held back of each conversation."""
@@ -237,8 +256,8 @@ class Connection:
     @property
     def pressed(self) -> bool:
         """Whether so much waits that a replay had better let the peer read first."""
-        limit = self._flusher.outbox_limit
-        return self._outbox_bytes + self._transport.backlog() > (limit or 1 << 20) // 4
+        limit = min(self._flusher.outbox_limit, _PRESSED_AT * 4)
+        return self._outbox_bytes + self._transport.backlog() > limit // 4
 
     @property
     def waiting(self) -> int:
@@ -246,8 +265,7 @@ class Connection:
         return self._outbox_bytes + self._held_bytes + self._transport.backlog()
 
     def _check_limit(self) -> None:
-        limit = self._flusher.outbox_limit
-        if limit and self.waiting > limit:
+        if self.waiting > self._flusher.outbox_limit:
             self._flusher.on_slow_consumer(self)
             self.end(CloseCode.SLOW_CONSUMER, "slow consumer", reconnect=True)
 
@@ -267,6 +285,10 @@ class Connection:
             else:
                 self._flusher.touch_later(self)
         if self._outbox:
+            # Once a turn, as what the transport keeps costs more to ask than what is kept here.
+            self._check_limit()
+            if self.closing:
+                return
             data = b"".join(self._outbox)
             self._outbox.clear()
             self._outbox_bytes = 0
@@ -341,7 +363,7 @@ class Flusher:
         """``outbox_limit`` in bytes (0: none). ``receipt_interval``: seconds between two Pings
         to a connection that has only group traffic."""
         self.now = loop.time
-        self.outbox_limit = outbox_limit
+        self.outbox_limit = outbox_limit or sys.maxsize
         self.interval = receipt_interval
         self.on_confirmed = on_confirmed
         self.on_slow_consumer = on_slow_consumer

@@ -25,7 +25,7 @@ _BATCH_DRAFTS: Final = 1000
 _BATCH_CHARS: Final = 64 * 1024
 _DRAFT_CHARS: Final = 1000
 """What a waiting draft weighs besides its text, in characters' worth of memory."""
-_TURN_SECONDS: Final = 0.004
+_TURN_SECONDS: Final = 0.01
 _DOUBTFUL: Final = 100_000
 
 

@@ -31,9 +31,10 @@ class Metrics:
             ["code"],
             registry=registry,
         )
-        self.frames_received = Counter(
+        self._frames_received = Counter(
             "chatd_frames_received", "Frames from clients, by type.", ["type"], registry=registry
         )
+        self._frames_by_type: dict[type, Counter] = {}
         self.refusals = Counter(
             "chatd_refusals", "Requests and frames refused, by code.", ["code"], registry=registry
         )
@@ -87,6 +88,15 @@ class Metrics:
         return generate_latest(self._registry)
 
     # -- what the rooms below report ---------------------------------------------------------
+
+    def frame_received(self, frame: object) -> None:
+        """A client's frame, to be counted by its class."""
+        kind = type(frame)
+        counter = self._frames_by_type.get(kind)
+        if counter is None:
+            counter = self._frames_received.labels(kind.__name__.lower())
+            self._frames_by_type[kind] = counter
+        counter.inc()
 
     def batch_stored(self, size: int, seconds: float) -> None:
         self._stored.inc(size)

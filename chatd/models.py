@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NewType
 
 import msgspec
@@ -56,7 +57,13 @@ def now_ms() -> int:
 def rfc3339(at: int) -> str:
     """A time in milliseconds as RFC 3339 UTC text with milliseconds and ``Z``."""
     seconds, milliseconds = divmod(at, 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(seconds: int) -> str:
+    # Live messages are mostly of this second.
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class User(msgspec.Struct, frozen=True):

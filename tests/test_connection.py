@@ -424,6 +424,7 @@ def fill_held(connection: Connection, peer: Peer) -> None:
 def fill_stream(connection: Connection, peer: Peer) -> None:
     peer.unread = 100
     deliver(connection, 1)
+    connection.flush()
 
 
 @pytest.mark.parametrize("fill", [fill_outbox, fill_held, fill_stream])

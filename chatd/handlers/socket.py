@@ -203,7 +203,7 @@ class SocketHandler(HandshakeHandler):
             return None
         try:
             frame = decode(message)
-            self.services.metrics.frames_received.labels(type(frame).__name__.lower()).inc()
+            self.services.metrics.frame_received(frame)
             if not isinstance(frame, Send) or not self._sent_at_once(frame):
                 return self._take(frame, message)
             self._bad_frames = 0

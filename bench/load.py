@@ -1,0 +1,153 @@
+"""The load generator ``load.c``: compiled on first use, started, and read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import msgspec
+
+from bench.processes import LOAD_CORE, end, start
+
+SOURCE: Final = Path(__file__).with_name("load.c")
+FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+
+
+class Unmeasurable(Exception):
+    """Why a benchmark can't be run, or what went wrong in it, in a sentence for people."""
+
+
+class Client(NamedTuple):
+    """``path``: the handshake's request target. ``target``: JSON members that name whom it
+    writes to, as ``"group":"g"``; one without only listens."""
+
+    path: str
+    target: str = ""
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What the generator counted in its window of ``seconds``, all clients together.
+
+    ``written`` are the messages it wrote, ``sent`` and ``receipted`` those of them that it was
+    told are stored and delivered; ``received`` are the copies that arrived. Latencies, in
+    milliseconds, are of the ``timed`` copies of what was written in the window.
+    """
+
+    seconds: float
+    written: int
+    sent: int
+    received: int
+    receipted: int
+    pings: int
+    gaps: int
+    errors: int
+    unanswered: int
+    timed: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """All clients are connected: in so many ``seconds``, with ``received`` messages replayed."""
+
+    seconds: float
+    received: int
+    gaps: int
+
+
+class _Event(msgspec.Struct, frozen=True):
+    event: str
+
+
+def compiled() -> Path:
+    """The generator's program, made where this version of it is not in the cache."""
+    code = SOURCE.read_bytes()
+    name = f"load-{hashlib.sha256(code).hexdigest()[:16]}"
+    program = _cache() / name
+    if program.exists():
+        return program
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise Unmeasurable(
+            "the load generator is written in C, and there is no compiler on the PATH: "
+            "install one that is called cc, gcc or clang (Debian: apt install gcc libc6-dev)"
+        )
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        fresh = Path(folder) / name
+        done = subprocess.run(  # noqa: S603 - our own source, by the system's compiler
+            [compiler, *FLAGS, "-o", str(fresh), str(SOURCE)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Unmeasurable(f"{compiler} can't compile {SOURCE}:\n{done.stderr}")
+        fresh.replace(program)
+    return program
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "chatd-bench"
+
+
+class Load:
+    """Clients of one server, while they are connected."""
+
+    def __init__(self, port: int, clients: Sequence[Client], **options: str | float) -> None:
+        """``options`` are those of ``load.c``."""
+        named = [f"{name}={value}" for name, value in options.items()]
+        self._process = start([str(compiled()), str(port), *named], LOAD_CORE)
+        lines = "".join(f"{one.path}\t{one.target}\n" for one in clients)
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{lines}\n")
+            self._process.stdin.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self._process)
+
+    def ready(self) -> Ready:
+        """Return once every client is connected, and has what it missed."""
+        return msgspec.json.decode(self._line("ready"), type=Ready)
+
+    def begun(self) -> None:
+        """Return when the measured window begins."""
+        self._line("begin")
+
+    def stopped(self) -> None:
+        """Return when the measured window ends."""
+        self._line("stop")
+
+    def stop(self) -> None:
+        """End the window now."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def counted(self) -> Counted:
+        """What was counted, once everything in flight has arrived."""
+        counted = msgspec.json.decode(self._line("end"), type=Counted)
+        if counted.errors:
+            raise Unmeasurable(f"the server refused {counted.errors} messages")
+        return counted
+
+    def _line(self, event: str) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Unmeasurable("the load generator broke off; it said why on standard error")
+        found = msgspec.json.decode(line, type=_Event).event
+        assert found == event, f"the generator says {found} where {event} comes"
+        return line

@@ -1,0 +1,4 @@
+"""Other servers that do a part of what chatd does, to be measured beside it.
+
+None of them stores anything, knows users, or hears whether a message has arrived.
+"""
