@@ -60,6 +60,7 @@ _POOL_SECONDS: Final = 2.0
 _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 4.0
 """Seconds until a storage that could not be opened is tried again."""
+_NEWCOMERS: Final = 4
 _LIMITED_KEYS: Final = 100_000
 
 
@@ -133,6 +134,7 @@ class App:
             observer=self.metrics,
             text_chars=limits.text_chars,
         )
+        newcomers = asyncio.Semaphore(_NEWCOMERS)
         return Services(
             settings=settings,
             state=self.state,
@@ -144,8 +146,13 @@ class App:
             directory=directory,
             addresses=AddressCounter(),
             presence=self.presence,
+            newcomers=newcomers,
             replayer=Replayer(
-                self.storage, router.receipts.claim, router.heads.seen, limit=limits.replay
+                self.storage,
+                router.receipts.claim,
+                router.heads.seen,
+                limit=limits.replay,
+                turns=newcomers,
             ),
             flusher=Flusher(
                 asyncio.get_running_loop(),

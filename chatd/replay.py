@@ -6,6 +6,7 @@ falls between what the storage had and what came since.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -27,15 +28,18 @@ class Replayer:
         seen: Callable[[Conversation, int], None],
         *,
         limit: int,
+        turns: asyncio.Semaphore,
     ) -> None:
         """``seen`` is told how far each conversation was read.
 
         ``limit``: messages per conversation (0: all); the rest is announced as a gap.
+        ``turns``: what bounds how many read from the storage for this at the same time.
         """
         self._storage = storage
         self._claim = claim
         self._seen = seen
         self._limit = limit
+        self._turns = turns
 
     async def replay(
         self, connection: Connection, cursors: Mapping[Conversation, int] | None = None
@@ -46,7 +50,8 @@ class Replayer:
         user's are passed over; one beyond the conversation's end counts as none.
         """
         cursors = cursors or {}
-        positions = await self._storage.positions(connection.user)
+        async with self._turns:
+            positions = await self._storage.positions(connection.user)
         held_from = connection.held_from()
         count = 0
         for position in positions:
@@ -87,9 +92,10 @@ class Replayer:
         conversation, count, reached = position.conversation, 0, start
         end = min(position.last_seq, start + self._limit) if self._limit else position.last_seq
         while reached < end and not connection.closing:
-            page = await self._storage.history(
-                conversation, after_seq=reached, before_seq=end + 1, limit=_PAGE
-            )
+            async with self._turns:
+                page = await self._storage.history(
+                    conversation, after_seq=reached, before_seq=end + 1, limit=_PAGE
+                )
             if not page:
                 break
             for message in page:

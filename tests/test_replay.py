@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from asyncio import Semaphore
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -89,7 +91,13 @@ class Room:
         *,
         limit: int = 0,
     ) -> int:
-        replayer = Replayer(self.storage, self.claims.append, self.heads.seen, limit=limit)
+        replayer = Replayer(
+            self.storage,
+            self.claims.append,
+            self.heads.seen,
+            limit=limit,
+            turns=Semaphore(8),
+        )
         count = await replayer.replay(connection, cursors)
         self.lab.clock.turn()
         return count
@@ -350,7 +358,9 @@ async def test_who_joins_a_group_meanwhile_gets_what_follows(io_loop: Any, room:
 async def test_no_replay_asked_for_is_live_at_once(io_loop: Any, room: Room) -> None:
     connection, peer = new(room)
     room.deliver(connection, *await room.say(2))
-    Replayer(room.storage, room.claims.append, room.heads.seen, limit=0).go_live(connection)
+    Replayer(
+        room.storage, room.claims.append, room.heads.seen, limit=0, turns=Semaphore(8)
+    ).go_live(connection)
     room.lab.clock.turn()
     assert seen(peer) == [1, 2, "ready"]
 
@@ -370,3 +380,29 @@ async def test_a_connection_that_ends_gets_no_further_page(io_loop: Any, room: R
     await room.replay(connection)
     assert room.storage.pages == [100]
     assert seen(peer) == ["bye"]
+
+
+async def test_few_read_from_the_storage_at_the_same_time(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand who come back together must not keep the loop from those who are there."""
+    turns, reading, most = Semaphore(2), 0, 0
+    history = room.storage.history
+
+    async def watched(*arguments: Any, **options: Any) -> list[Message]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await asyncio.sleep(0)
+        reading -= 1
+        return await history(*arguments, **options)
+
+    monkeypatch.setattr(room.storage, "history", watched)
+    await room.say(150)
+    connections = [new(room)[0] for _ in range(6)]
+    room.lab.flusher.outbox_limit = 4000
+    replayer = Replayer(room.storage, room.claims.append, room.heads.seen, limit=0, turns=turns)
+    counts = await asyncio.gather(*(replayer.replay(one) for one in connections))
+    assert counts == [150] * 6
+    assert most == 2
+    assert not turns.locked()

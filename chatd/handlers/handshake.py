@@ -46,10 +46,11 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         self._check_address_limit()
         self.scope = self.scope_of(path)
         token = self._token()
-        if token is not None:
-            self.session = await self.services.accounts.authenticate(token)
-            await self.check_may_open(self.session)
-        await super().get()
+        async with self.services.newcomers:
+            if token is not None:
+                self.session = await self.services.accounts.authenticate(token)
+                await self.check_may_open(self.session)
+            await super().get()
 
     def page(self) -> None:
         """The answer to a browser that asks for a page."""

@@ -85,6 +85,9 @@ class Services:
     directory: Directory
     addresses: AddressCounter
     presence: PresenceBoard
+    newcomers: asyncio.Semaphore
+    """Who connects passes here, a few at a time: a thousand who come back together must not keep
+    the loop from those who are there."""
     replayer: Replayer
     flusher: Flusher
     ids: UuidPool
