@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import uuid_utils
 
 from bench.load import Client, Counted, Load, Ready, Unmeasurable
-from bench.measure import LATENCIES, Contender, Goal, Outcome, Plan, Sample, rounds
+from bench.measure import LATENCIES, Contender, Goal, Outcome, Plan, Sample, at_most, rounds
 from bench.peers.running import python_peers
 from bench.processes import allow_sockets, resident_bytes
 from bench.report import Figure, comparison, short
@@ -61,15 +61,7 @@ def latency(plan: Plan) -> Outcome:
         f"Latency: {CONNECTIONS:,} connections, {RATE} messages/s one to one, SQLite, "
         f"runs of {plan.seconds:g} s",
         comparison(("messages/s", "server"), {str(RATE): samples}, figures, "chatd"),
-        [
-            Goal(
-                line="latency",
-                what="written → delivered, p99",
-                wanted=f"≤ {P99_MS:g} ms",
-                got=f"{short(p99)} ms",
-                met=p99 <= P99_MS,
-            )
-        ],
+        [at_most("latency", "written → delivered, p99", p99, P99_MS, "ms")],
     )
 
 
@@ -188,20 +180,8 @@ def reconnect(plan: Plan) -> Outcome:
         f"SQLite, beside {LIVE_RATE} live messages/s",
         comparison(("clients", "server"), {case: {"chatd": storms}}, figures, "chatd"),
         [
-            Goal(
-                line="reconnect",
-                what="all replayed",
-                wanted=f"≤ {STORM_SECONDS:g} s",
-                got=f"{short(seconds)} s",
-                met=seconds <= STORM_SECONDS,
-            ),
-            Goal(
-                line="reconnect",
-                what="live traffic's p99 meanwhile",
-                wanted=f"≤ {LIVE_P99_MS:g} ms",
-                got=f"{short(p99)} ms",
-                met=p99 <= LIVE_P99_MS,
-            ),
+            at_most("reconnect", "all replayed", seconds, STORM_SECONDS, "s"),
+            at_most("reconnect", "live traffic's p99 meanwhile", p99, LIVE_P99_MS, "ms"),
         ],
     )
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from bench.load import Client, Counted, Load
 from bench.processes import cpu_seconds
-from bench.report import Figure
+from bench.report import Figure, short
 
 
 class Plan(NamedTuple):
@@ -66,6 +66,11 @@ class Goal(NamedTuple):
     wanted: str
     got: str
     met: bool | None
+
+
+def at_most(line: str, what: str, got: float, most: float, unit: str) -> Goal:
+    """A goal that is reached up to ``most``, both it and ``got`` in ``unit``."""
+    return Goal(line, what, f"≤ {most:g} {unit}", f"{short(got)} {unit}", met=got <= most)
 
 
 class Outcome(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from tornado.httpclient import AsyncHTTPClient
 
 from bench.load import Counted, Load, Unmeasurable
-from bench.measure import Goal, Outcome, Plan
-from bench.report import Figure, comparison, short
+from bench.measure import Outcome, Plan, at_most
+from bench.report import Figure, comparison
 from bench.server import MEMORY, Site, pairs, port_of, signed_up
 from tests.e2e.server import Server
 
@@ -59,15 +59,7 @@ def _outcome(bursts: list[Burst]) -> Outcome:
     return Outcome(
         f"{SIGN_INS} sign-ups at once, beside {RATE} messages/s one to one, memory",
         comparison(("sign-ins", "server"), {str(SIGN_INS): {"chatd": bursts}}, figures, "chatd"),
-        [
-            Goal(
-                line="sign-ins",
-                what="written → delivered meanwhile, the slowest",
-                wanted=f"≤ {MOST_MS:g} ms",
-                got=f"{short(most)} ms",
-                met=most <= MOST_MS,
-            )
-        ],
+        [at_most("sign-ins", "written → delivered meanwhile, the slowest", most, MOST_MS, "ms")],
     )
 
 

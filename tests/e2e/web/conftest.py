@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 from tests.e2e.conftest import MakeServer
 from tests.e2e.server import Server
 from tests.e2e.web.account import Account
+from tests.e2e.web.modules import Modules
 from tests.e2e.web.visitor import PATIENCE_MS, Troubles, Visitor
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
@@ -86,3 +87,15 @@ def visitor(chromium: Browser, url: str) -> Iterator[MakeVisitor]:
 def account(url: str) -> MakeAccount:
     """Signs people in over REST: they are off line, and have no browser."""
     return lambda email: Account(url, email)
+
+
+@pytest.fixture(scope="module")
+def modules(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modules]:
+    server = Server(tmp_path_factory.mktemp("modules"))
+    # Neither UTC nor without summer time, so that a day is not always 24 hours.
+    context = chromium.new_context(locale="en-GB", timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.goto(f"{server.start()}/chat")
+    yield Modules(page)
+    context.close()
+    server.close()
