@@ -221,11 +221,8 @@ class SocketHandler(HandshakeHandler):
         connection = self.connection
         if connection is None or self._start_event is not None:
             return False
-        group = frame.group
-        if group is None and frame.to is None:
-            group = self.scope.only_group
         conversation = self.services.router.known_conversation(
-            connection.user, to=frame.to, group=group
+            connection.user, to=frame.to, group=self._group(frame.to, frame.group)
         )
         if conversation is None or not self.scope.covers(conversation):
             return False
@@ -299,10 +296,13 @@ class SocketHandler(HandshakeHandler):
                 conversation = await self._conversation(frame.to, frame.group)
                 self.services.router.typing(connection.user, conversation)
 
+    def _group(self, to: str | None, group: str | None) -> str | None:
+        """The group a frame means: on a group's own socket the target may be left out."""
+        return self.scope.only_group if to is None and group is None else group
+
     async def _conversation(self, to: str | None, group: str | None) -> Conversation:
         """The conversation a frame names, which must be one that this socket carries."""
-        if to is None and group is None:
-            group = self.scope.only_group
+        group = self._group(to, group)
         conversation = await self.services.router.conversation(self.user, to=to, group=group)
         if not self.scope.covers(conversation):
             raise Forbidden("this socket does not carry that conversation; use /v1/ws")
