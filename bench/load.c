@@ -570,11 +570,11 @@ static void say_end(void) {
 #define DIFFERENCE(name) (unsigned long long)(counted.name - at_begin.name)
     printf("{\"event\":\"end\",\"seconds\":%.6f,\"written\":%llu,\"sent\":%llu,\"received\":%llu,"
            "\"receipted\":%llu,\"pings\":%llu,\"gaps\":%llu,\"errors\":%llu,\"unanswered\":%llu,"
-           "\"timed\":%llu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
+           "\"timed\":%llu,\"acked\":%llu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
            (double)(window_end - window_begin) / 1e9, DIFFERENCE(written), DIFFERENCE(sent),
            DIFFERENCE(received), DIFFERENCE(receipted), DIFFERENCE(pings), DIFFERENCE(gaps),
            DIFFERENCE(errors), (unsigned long long)unanswered(), (unsigned long long)timed,
-           percentile_ms(0.5), percentile_ms(0.99), longest_us / 1000.0);
+           (unsigned long long)totals.sent, percentile_ms(0.5), percentile_ms(0.99), longest_us / 1000.0);
     fflush(stdout);
 }
 

@@ -37,7 +37,8 @@ class Counted(msgspec.Struct, frozen=True):
 
     ``written`` are the messages it wrote, ``sent`` and ``receipted`` those of them that it was
     told are stored and delivered; ``received`` are the copies that arrived. Latencies, in
-    milliseconds, are of the ``timed`` copies of what was written in the window.
+    milliseconds, are of the ``timed`` copies of what was written in the window. ``acked`` are all
+    that it was ever told are stored, before and behind the window too.
     """
 
     seconds: float
@@ -50,6 +51,7 @@ class Counted(msgspec.Struct, frozen=True):
     errors: int
     unanswered: int
     timed: int
+    acked: int
     p50_ms: float
     p99_ms: float
     max_ms: float
