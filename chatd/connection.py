@@ -39,6 +39,22 @@ class Transport(Protocol):
         """Start the closing handshake behind what was written."""
 
 
+class _Nowhere:
+    """The transport of a connection whose socket is gone."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def backlog(self) -> int:
+        return 0
+
+    async def drained(self) -> None:
+        pass
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        pass
+
+
 class Scope(msgspec.Struct, frozen=True):
     """Which conversations a connection carries: all, one-to-one only, or one group."""
 
@@ -346,6 +362,13 @@ class Connection:
         self._outbox.clear()
         self._outbox_bytes = self._held_bytes = 0
         self._transport.close(code, reason)
+
+    def gone(self) -> None:
+        """The socket is gone, with or without a good-bye: there is nobody to write to."""
+        self.closing = True
+        # It knows its handler, which knows this connection: as a circle they would all stay until
+        # the garbage collector comes, and it rarely comes to what has lived long.
+        self._transport = _Nowhere()
 
 
 class Flusher:

@@ -2,25 +2,28 @@
 
 The opening and the closing handshake are Tornado's own. Reading is not: `WebSocketProtocol13`
 awaits three or four futures for each frame, where a chunk of the socket's may hold hundreds
-(`chatd.framing`). Writing hands whole frames straight to the system as long as it takes them.
+(`chatd.framing`). Nor is the socket Tornado's any longer (`chatd.channel`).
 
-All that is leaned on beyond Tornado's public API is named in `Wire`: the methods it overrides and
-the attributes it uses. ``tests/test_wire.py`` says so when a new Tornado changes them.
+All that is leaned on beyond Tornado's public API is named in `Wire` and in `_taken_from`: the
+methods it overrides and the attributes it uses. ``tests/test_wire.py`` says so when a new Tornado
+changes them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import socket
 import sys
 from asyncio import Future
 from collections.abc import Awaitable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
+from chatd.channel import Channel
+from chatd.frames import websocket_frame
 from chatd.framing import (
     BINARY,
     PING,
@@ -32,13 +35,14 @@ from chatd.framing import (
     close_code,
 )
 
-_CHUNK: Final = 65536
 _TURN_SECONDS: Final = 0.002
 """How long one client may hold the loop before the others get their turn."""
 
 
 class Wire(WebSocketProtocol13):
     """The server's side of one WebSocket; a `chatd.connection.Transport`."""
+
+    _channel: Channel | None = None
 
     def __init__(self, handler: WebSocketHandler, max_message_size: int) -> None:
         """``max_message_size`` in bytes, for a whole message: a larger one closes with 1009.
@@ -47,98 +51,93 @@ class Wire(WebSocketProtocol13):
         """
         super().__init__(handler, False, _WebSocketParams(max_message_size=max_message_size))
         self._reader = FrameReader(max_message_size, _websocket_mask)
-        self._events: Iterator[Event] | None = None
-        self._last_write: Future[None] | None = None
+        self._events: Iterator[Event] = iter(())
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
+
+    @property
+    def stream(self) -> Any:
+        """What Tornado's own methods write to and close: no `IOStream`, but the channel."""
+        return self._channel
+
+    @stream.setter
+    def stream(self, stream: IOStream | None) -> None:
+        # Where Tornado hands over the stream of the handshake; None is the absence of one.
+        if stream is not None:
+            connected, behind = _taken_from(stream)
+            self._channel = Channel(connected, self._take_bytes, self._end)
+            self._events = self._reader.feed(behind)
 
     # -- out ---------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Hand whole frames to the system, or to the stream what the system does not take.
-
-        Nothing happens once the socket is gone.
-        """
-        if self.is_closing():
-            return
-        stream = self.stream
-        # A TLS stream has no bytes of its own to send, and what waits already goes first.
-        if type(stream) is IOStream and not stream.writing():
-            try:
-                sent = stream.socket.send(data)
-            except OSError:
-                # Not now, or never again: the stream finds out which.
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        with contextlib.suppress(StreamClosedError):
-            self._last_write = stream.write(data)
+        """Hand over whole frames. Nothing happens once either side has begun to close."""
+        if self._channel is not None and not self.server_terminated and not self.client_terminated:
+            self._channel.write(data)
 
     def backlog(self) -> int:
-        """Bytes the stream keeps because the system would not take them yet."""
-        return 0 if self.stream.closed() else len(self.stream._write_buffer)
+        """Bytes that are kept because the system would not take them yet."""
+        return 0 if self._channel is None else self._channel.backlog()
 
     async def drained(self) -> None:
         """Return once everything written so far is with the system, or the socket is gone."""
-        if self._last_write is not None:
-            await asyncio.wait([self._last_write])
+        if self._channel is not None:
+            # Others may wait for the same: who gives up takes nobody along.
+            await asyncio.wait([self._channel.all_sent()])
+
+    def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> Future[None]:
+        """What Tornado's own methods say: always whole frames, never compressed ones."""
+        if self._channel is None or self._channel.closed():
+            raise StreamClosedError
+        self._channel.write(websocket_frame(opcode, data))
+        return self._channel.all_sent()
 
     # -- in ----------------------------------------------------------------------------------
 
     async def _receive_frame_loop(self) -> None:
         # From here on callbacks read. A coroutine that waits for bytes, with all those that wait
         # for it, would cost each idle connection some kilobytes.
-        self._go_on()
+        self._take_events()
 
-    def _go_on(self, done: Future[Any] | None = None) -> None:
-        """Read and take frames until there are none, one has to wait, or the turn is over.
+    def _take_bytes(self, data: bytes) -> None:
+        self._events = self._reader.feed(data)
+        self._take_events()
 
-        ``done`` is what was waited for: bytes, or what a frame asked for.
+    def _take_events(self, waited_for: Future[Any] | None = None) -> None:
+        """Take the frames of a chunk, until one has to wait, or the turn is over.
+
+        Nothing more is read until this is called again for the others. ``waited_for`` is what a
+        frame asked for; its failure ends the connection.
         """
+        assert self._channel is not None
         until = self._now() + _TURN_SECONDS
         try:
-            if done is not None:
-                done.result()
-            while not self.client_terminated:
-                if self._events is None:
-                    read = done or self._read()
-                    done = None
-                    if not read.done():
-                        read.add_done_callback(self._go_on)
-                        return
-                    self._events = self._reader.feed(read.result())
-                if not self._take_events(self._events, until):
+            if waited_for is not None:
+                waited_for.result()
+            for opcode, payload in self._events:
+                waiting = self._take(opcode, payload)
+                if waiting is not None:
+                    self._channel.pause()
+                    asyncio.ensure_future(waiting).add_done_callback(self._take_events)
                     return
-                self._events, done = None, None
+                if self._now() > until:
+                    self._channel.pause()
+                    self._loop.call_soon(self._take_events)
+                    return
+            self._channel.resume()
         except FramingError as error:
             self.close(error.code, error.reason)
             self._abort()
-        except (StreamClosedError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             self._abort()
         except Exception:
             self.handler.log_exception(*sys.exc_info())
             self._abort()
-        self.handler.on_ws_connection_close(self.close_code, self.close_reason)
-
-    def _read(self) -> Future[bytes]:
-        """Some bytes, at once where the stream has them."""
-        return cast("Future[bytes]", self.stream.read_bytes(_CHUNK, partial=True))
-
-    def _take_events(self, events: Iterator[Event], until: float) -> bool:
-        """Take what a chunk held; False where `_go_on` is called again for the rest."""
-        for opcode, payload in events:
-            waiting = self._take(opcode, payload)
-            if waiting is not None:
-                asyncio.ensure_future(waiting).add_done_callback(self._go_on)
-                return False
-            if self._now() > until:
-                self._loop.call_soon(self._go_on)
-                return False
-        return True
 
     def _take(self, opcode: int, payload: str | bytes) -> Awaitable[None] | None:
         """Do what one message or control frame asks for; a result is to be awaited."""
+        if self.client_terminated:
+            return None
         if opcode in (TEXT, BINARY):
             return self.handler.on_message(payload)
         assert isinstance(payload, bytes)
@@ -153,3 +152,22 @@ class Wire(WebSocketProtocol13):
             # Echoed, if there is one (RFC 6455 section 5.5.1).
             self.close(self.close_code)
         return None
+
+    def _end(self) -> None:
+        """The socket is gone, whoever ended it."""
+        self._abort()
+        self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+
+
+def _taken_from(stream: IOStream) -> tuple[socket.socket, bytes]:
+    """The socket of the handshake, and what the client has sent behind that already."""
+    assert type(stream) is IOStream, "TLS ends in front of chatd, not here"
+    connected = stream.socket
+    if stream.closed() or stream.writing():
+        # Gone already, or of a peer that does not even read the answer to its handshake.
+        stream.close()
+        connected = socket.socket()
+        connected.close()
+        return connected, b""
+    stream.io_loop.remove_handler(connected)
+    return connected, bytes(stream._read_buffer)

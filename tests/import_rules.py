@@ -18,12 +18,12 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
     ("app",),
     ("handlers",),
-    ("openapi", "wire"),
+    ("listener", "openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
     ("directory", "heads", "journal", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
-    ("frames", "framing", "schemas"),
+    ("channel", "frames", "framing", "schemas"),
     ("ids", "keys", "limits", "logs", "metrics", "security", "settings"),
     ("addresses",),
     ("models",),
@@ -45,7 +45,14 @@ DRIVERS: Final[Mapping[str, Sequence[str]]] = {
     "passlib": ("chatd.security",),
     "pymongo": ("chatd.storage.mongo*",),
     "sqlite3": ("chatd.storage.sqlite*",),
-    "tornado": ("chatd.app", "chatd.handlers", "chatd.handlers.*", "chatd.wire"),
+    "tornado": (
+        "chatd.app",
+        "chatd.channel",
+        "chatd.handlers",
+        "chatd.handlers.*",
+        "chatd.listener",
+        "chatd.wire",
+    ),
 }
 
 # Lists that a module may build from displays: they are read, and a test holds that.

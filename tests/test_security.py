@@ -5,7 +5,9 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -423,3 +425,12 @@ def test_after_a_rotation_the_new_key_signs_and_the_old_one_still_verifies(
     retired = Tokens(KeyRing.open(path), "chatd", SECONDS)
     assert retired.verify(new.token) == new.claims
     refusal(retired, old.token)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness")
+async def test_hashing_lets_the_event_loop_go_first(io_loop: IOLoop, passwords: Passwords) -> None:
+    await passwords.hash("correct horse battery")
+    (thread,) = [one for one in threading.enumerate() if one.name.startswith("passwords")]
+    assert thread.native_id is not None
+    others = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) > others

@@ -17,7 +17,14 @@ from chatd.wire import Wire
 _SUBPROTOCOL: Final = "chatd.v1"
 _TOKEN_SUBPROTOCOL: Final = "bearer."
 _ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
-_HANDSHAKE_ONLY: Final = ("arguments", "body_arguments", "connection", "headers", "query_arguments")
+_HANDSHAKE_ONLY: Final = (
+    "arguments",
+    "body_arguments",
+    "connection",
+    "headers",
+    "query_arguments",
+    "server_connection",
+)
 _REPLAYS: Final = ("undelivered", "resume", "none")
 _RECEIPTS: Final = ("automatic", "explicit")
 

@@ -151,6 +151,8 @@ class SocketHandler(HandshakeHandler):
         except Exception as error:
             self.services.metrics.failed("socket.start_failed", error)
             connection.end(CloseCode.INTERNAL_ERROR, "try again", reconnect=True, after=1)
+        finally:
+            self._starting = None
 
     def _set_started(self) -> None:
         assert self._start_event is not None
@@ -180,9 +182,10 @@ class SocketHandler(HandshakeHandler):
             self._auth_deadline.cancel()
         if self._starting is not None:
             self._starting.cancel()
+        self.wire = None
         code = _close_label(self.close_code)
         if self.connection is not None:
-            self.connection.closing = True
+            self.connection.gone()
             self.services.registry.remove(self.connection)
             self.services.metrics.connections_closed.labels(code).inc()
             self.services.log.info(

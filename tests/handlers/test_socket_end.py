@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from chatd.app import App
 from chatd.errors import Unavailable
 from chatd.models import Draft, Outcome
-from tests.chat import Chat, Socket, delivered, eventually, start_app
+from chatd.wire import Wire
+from tests.chat import Chat, Socket, User, delivered, eventually, start_app
 
 # -- slow readers, silence, the end ------------------------------------------------------------
 
@@ -40,6 +43,41 @@ async def test_a_slow_consumer_is_cut_off_and_healed_by_the_replay(
                 await delivered(ann.email, bob, max(replayed))
                 seen |= replayed
     assert seen == set(range(1, 4001))
+
+
+async def goes(socket: Socket, ann: User) -> None:
+    await socket.ws.close()
+
+
+async def is_cut_off(socket: Socket, ann: User) -> None:
+    socket.ws.transport.abort()
+
+
+async def signs_out(socket: Socket, ann: User) -> None:
+    await ann.call("POST", "/v1/auth/sign-out")
+
+
+@pytest.mark.parametrize("leaves", [goes, is_cut_off, signs_out])
+async def test_nothing_of_a_socket_is_left_to_the_garbage_collector_when_its_client(
+    io_loop: Any, chat: Chat, server: App, leaves: Callable[[Socket, User], Awaitable[None]]
+) -> None:
+    """It rarely looks at what has lived long: each socket that ever was would stay for days."""
+    ann = await chat.user("ann@example.org")
+    gc.collect()
+    gc.disable()
+    try:
+        async with ann.socket() as socket:
+            await socket.send(type="send", to=ann.email, text="so that something was sent")
+            await socket.next("sent")
+            (left,) = [(weakref.ref(wire), weakref.ref(wire.handler)) for wire in wires()]
+            await leaves(socket, ann)
+        await eventually(lambda: not any(one() for one in left))
+    finally:
+        gc.enable()
+
+
+def wires() -> list[Wire]:
+    return [one for one in gc.get_objects() if type(one) is Wire]
 
 
 @pytest.mark.settings(websocket__ping_seconds=0.2, websocket__pong_seconds=0.7)
