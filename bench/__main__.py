@@ -18,9 +18,11 @@ import tornado
 from pymongo.errors import PyMongoError
 
 from bench.crowds import idle, latency, reconnect
+from bench.curves import Picture
 from bench.growth import growth
-from bench.load import Unmeasurable, compiled
+from bench.load import Unmeasurable, generator
 from bench.measure import Goal, Outcome, Plan
+from bench.overload import overload
 from bench.processes import allow_sockets
 from bench.report import machine, table
 from bench.signing_in import sign_ins
@@ -37,10 +39,13 @@ LINES: Final[Mapping[str, Callable[[Plan], Outcome]]] = MappingProxyType(
         "reconnect": reconnect,
         "sign-ins": sign_ins,
         "growth": growth,
+        "overload": overload,
     }
 )
 FILES: Final = 4096
 """As many open files as any line needs that does not say otherwise."""
+
+Draw = Callable[[Picture], None]
 
 _MET: Final = MappingProxyType({True: "reached", False: "missed", None: "–"})
 
@@ -69,6 +74,18 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--warm-up", type=float, default=1.0, help="seconds at the start of a run (default: 1)"
     )
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="FOLDER",
+        help="draw the curves of growth and overload there, as SVG; needs matplotlib",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="see that all works, with small groups and stores and nothing that had to be "
+        "installed: no figures to compare",
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.lines) - set(LINES):
         parser.error(f"{', '.join(sorted(unknown))} is none of {', '.join(LINES)}")
@@ -82,7 +99,7 @@ def heading(arguments: Sequence[str], plan: Plan) -> str:
         f"SQLite {sqlite3.sqlite_version}\n\n"
         f"{plan.told()}: medians (least–most). × is the ratio to the figure of the first named in "
         "the same run. The server has one core, the clients another; CPU is all of the server's "
-        "process."
+        f"process. {generator().told}".rstrip()
     )
 
 
@@ -91,13 +108,29 @@ def goals(reached: Sequence[Goal]) -> str:
     return table(["line", "goal", "wanted", "median", ""], rows, text_columns=5)
 
 
-def measure(lines: Sequence[str], plan: Plan) -> None:
+def measure(lines: Sequence[str], plan: Plan, draw: Draw) -> None:
     reached: list[Goal] = []
     for line in lines:
         outcome = LINES[line](plan)
         print(f"\n### {outcome.title}\n{outcome.table}", flush=True)
         reached += outcome.goals
+        for picture in outcome.pictures:
+            draw(picture)
     print(f"\n### Goals\n{goals(reached)}", flush=True)
+
+
+def drawing(folder: Path | None) -> Draw:
+    """What draws pictures into the folder; without one, nothing is drawn."""
+    if folder is None:
+        return lambda _: None
+    try:
+        from bench.drawing import draw  # noqa: PLC0415 - all else works without matplotlib
+    except ImportError as error:
+        raise Unmeasurable(
+            f"--plots needs matplotlib: pip install -e '.[bench]' ({error})"
+        ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    return partial(draw, folder)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -107,10 +140,9 @@ def main(arguments: Sequence[str]) -> None:
     allow_sockets(FILES)
     try:
         with tempfile.TemporaryDirectory(prefix="chatd-bench-") as folder:
-            plan = Plan(Path(folder), options.runs, options.warm_up, options.seconds)
-            compiled()
+            plan = Plan(Path(folder), options.runs, options.warm_up, options.seconds, options.quick)
             print(heading(arguments, plan), flush=True)
-            measure(options.lines or tuple(LINES), plan)
+            measure(options.lines or tuple(LINES), plan, drawing(options.plots))
     except (PyMongoError, Unmeasurable) as error:
         sys.exit(f"bench: {error}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -12,9 +11,19 @@ from typing import Final, NamedTuple
 import uuid_utils
 
 from bench.load import Client, Counted, Load, Ready, Unmeasurable
-from bench.measure import LATENCIES, Contender, Goal, Outcome, Plan, Sample, at_most, rounds
+from bench.measure import (
+    LATENCIES,
+    Contender,
+    Goal,
+    Outcome,
+    Plan,
+    Sample,
+    at_most,
+    connectable,
+    rounds,
+)
 from bench.peers.running import python_peers
-from bench.processes import allow_sockets, resident_bytes
+from bench.processes import resident_bytes
 from bench.report import Figure, comparison, short
 from bench.server import SQLITE, Person, Site, pairs, port_of
 from chatd.models import Draft, now_ms, pair_conversation
@@ -27,8 +36,6 @@ P99_MS: Final = 10.0
 
 IDLE: Final = (2_000, 10_000)
 IDLE_KIB: Final = 16.0
-SETTLE_SECONDS: Final = 2.0
-SPARE_FILES: Final = 200
 
 COMING_BACK: Final = 1000
 UNDELIVERED: Final = 20
@@ -44,9 +51,10 @@ _BATCH: Final = 1000
 
 def latency(plan: Plan) -> Outcome:
     """From when a message was due to be written until it has arrived, on one clock."""
-    plan = plan._replace(seconds=max(plan.seconds, SECONDS))
+    plan = plan.at_least(SECONDS)
+    connections = plan.size(CONNECTIONS)
     site = Site(plan.folder / "latency", SQLITE)
-    people = site.people(CONNECTIONS)
+    people = site.people(connections)
     with site.serving() as server:
         contender = Contender("chatd", server.process.pid, port_of(server), pairs(people))
         samples = rounds([contender], plan, rate=RATE)
@@ -58,7 +66,7 @@ def latency(plan: Plan) -> Outcome:
     )
     p99 = statistics.median(one.counted.p99_ms for one in samples["chatd"])
     return Outcome(
-        f"Latency: {CONNECTIONS:,} connections, {RATE} messages/s one to one, SQLite, "
+        f"Latency: {connections:,} connections, {RATE} messages/s one to one, SQLite, "
         f"runs of {plan.seconds:g} s",
         comparison(("messages/s", "server"), {str(RATE): samples}, figures, "chatd"),
         [at_most("latency", "written → delivered, p99", p99, P99_MS, "ms")],
@@ -80,13 +88,13 @@ def idle(plan: Plan) -> Outcome:
 
     Each run has servers that are new: memory that was once used is not measured again.
     """
-    counts = _possible(IDLE)
+    counts = connectable(plan.sizes(IDLE))
     held: dict[str, dict[str, list[Held]]] = {f"{count:,}": {} for count in counts}
     runs = max(1, plan.runs // 2)
     for run in range(runs):
         with _idle_servers(plan, run, counts[-1]) as contenders:
             for contender in contenders:
-                for count, one in zip(counts, _hold(contender, counts), strict=True):
+                for count, one in zip(counts, _hold(contender, plan, counts), strict=True):
                     held[f"{count:,}"].setdefault(contender.name, []).append(one)
     figures: Sequence[Figure[Held]] = (
         Figure("KiB a connection", lambda one: one.kib, compared=True),
@@ -109,16 +117,6 @@ def idle(plan: Plan) -> Outcome:
     )
 
 
-def _possible(counts: Sequence[int]) -> tuple[int, ...]:
-    allowed = allow_sockets(counts[-1] + SPARE_FILES) - SPARE_FILES
-    possible = tuple(count for count in counts if count <= allowed)
-    if not possible:
-        raise Unmeasurable(
-            f"{counts[0]:,} connections need as many open files: raise the limit (ulimit -n)"
-        )
-    return possible
-
-
 @contextmanager
 def _idle_servers(plan: Plan, run: int, count: int) -> Iterator[list[Contender]]:
     site = Site(plan.folder / f"idle-{run}", SQLITE)
@@ -135,7 +133,7 @@ def _idle_servers(plan: Plan, run: int, count: int) -> Iterator[list[Contender]]
         ]
 
 
-def _hold(contender: Contender, counts: Sequence[int]) -> Iterator[Held]:
+def _hold(contender: Contender, plan: Plan, counts: Sequence[int]) -> Iterator[Held]:
     """Connect so many in all, and look; then go on to the next count."""
     before = resident_bytes(contender.pid)
     with ExitStack() as stack:
@@ -145,7 +143,7 @@ def _hold(contender: Contender, counts: Sequence[int]) -> Iterator[Held]:
             load = stack.enter_context(Load(contender.port, some))
             seconds += load.ready().seconds
             # Presence is gathered for a second, and what was needed to connect is let go of.
-            time.sleep(SETTLE_SECONDS)
+            plan.settle()
             yield Held((resident_bytes(contender.pid) - before) / count / 1024, seconds)
 
 
@@ -162,9 +160,11 @@ class Storm(NamedTuple):
 def reconnect(plan: Plan) -> Outcome:
     """Everybody comes at once to a server that has just started, and has missed something."""
     site = Site(plan.folder / "reconnect", SQLITE)
-    writer, *people = site.people(1 + COMING_BACK + 2 * LIVE_PAIRS)
-    away, live = people[:COMING_BACK], people[COMING_BACK:]
-    storms = [_storm(site, writer, away, live) for _ in range(plan.runs + 1)][1:]
+    coming_back = plan.size(COMING_BACK)
+    writer, *people = site.people(1 + coming_back + 2 * plan.size(LIVE_PAIRS))
+    away, live = people[:coming_back], people[coming_back:]
+    runs = range(plan.cold_runs + plan.runs)
+    storms = [_storm(site, plan, writer, away, live) for _ in runs][plan.cold_runs :]
     figures: Sequence[Figure[Storm]] = (
         Figure("s until all are ready", lambda one: one.ready.seconds),
         Figure("replayed", lambda one: one.ready.received),
@@ -172,11 +172,11 @@ def reconnect(plan: Plan) -> Outcome:
         Figure("live p99 ms", lambda one: one.live.p99_ms),
         Figure("live max ms", lambda one: one.live.max_ms),
     )
-    case = f"{COMING_BACK:,} × {UNDELIVERED}"
+    case = f"{coming_back:,} × {UNDELIVERED}"
     seconds = statistics.median(one.ready.seconds for one in storms)
     p99 = statistics.median(one.live.p99_ms for one in storms)
     return Outcome(
-        f"Reconnecting: {COMING_BACK:,} clients at once, {UNDELIVERED} undelivered messages each, "
+        f"Reconnecting: {coming_back:,} clients at once, {UNDELIVERED} undelivered messages each, "
         f"SQLite, beside {LIVE_RATE} live messages/s",
         comparison(("clients", "server"), {case: {"chatd": storms}}, figures, "chatd"),
         [
@@ -186,7 +186,9 @@ def reconnect(plan: Plan) -> Outcome:
     )
 
 
-def _storm(site: Site, writer: Person, away: Sequence[Person], live: Sequence[Person]) -> Storm:
+def _storm(
+    site: Site, plan: Plan, writer: Person, away: Sequence[Person], live: Sequence[Person]
+) -> Storm:
     drafts = [_draft(writer, one) for one in away for _ in range(UNDELIVERED)]
 
     async def write(storage: Storage) -> None:
@@ -197,7 +199,7 @@ def _storm(site: Site, writer: Person, away: Sequence[Person], live: Sequence[Pe
     clients: list[Client] = [one.client() for one in away]
     with site.serving() as server:
         port = port_of(server)
-        with Load(port, pairs(live), rate=LIVE_RATE, warm_up=1) as talking:
+        with Load(port, pairs(live), rate=LIVE_RATE, warm_up=plan.warm_up) as talking:
             talking.ready()
             talking.begun()
             with Load(port, clients, at_once=len(clients)) as storm:
@@ -206,7 +208,7 @@ def _storm(site: Site, writer: Person, away: Sequence[Person], live: Sequence[Pe
                 talking.stopped()
                 storm_of = Storm(ready, talking.counted())
                 # Their receipts, or the next run would have more to replay.
-                time.sleep(1)
+                plan.settle()
     if ready.received < len(drafts):
         raise Unmeasurable(f"{ready.received:,} of {len(drafts):,} messages were replayed")
     return storm_of

@@ -3,34 +3,79 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.load import Client, Counted, Load
-from bench.processes import cpu_seconds
+from bench.curves import Picture
+from bench.load import Client, Counted, Load, Unmeasurable, generator
+from bench.processes import allow_sockets, cpu_seconds
 from bench.report import Figure, short
+
+QUICK_SIZE: Final = 12
+SETTLE_SECONDS: Final = 2.0
+_SPARE_FILES: Final = 200
+_IDLE_LOOKS: Final = 50
+_IDLE_SECONDS: Final = 0.2
+_IDLE_SHARE: Final = 0.15
 
 
 class Plan(NamedTuple):
     """Each figure is of ``runs`` runs behind one for warm-up; a run is ``warm_up`` seconds that
-    don't count and ``seconds`` that do. ``folder`` has the servers' files."""
+    don't count and ``seconds`` that do. ``folder`` has the servers' files. A ``quick`` one is to
+    see that all works: what should be big is small, no run is for warm-up, no server may settle,
+    and nothing takes part that would have to be installed."""
 
     folder: Path
     runs: int
     warm_up: float
     seconds: float
+    quick: bool = False
+
+    @property
+    def cold_runs(self) -> int:
+        """How many come first and don't count."""
+        return 0 if self.quick else 1
+
+    def size(self, wanted: int) -> int:
+        """How many members, connections or messages there are, where ``wanted`` should be."""
+        return min(wanted, QUICK_SIZE) if self.quick else wanted
+
+    def sizes(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        """Those along a curve, ascending as the ``wanted`` are; the least and the greatest do."""
+        some = (wanted[0], wanted[-1]) if self.quick else wanted
+        return tuple(dict.fromkeys(map(self.size, some)))
+
+    def steps(self, wanted: Sequence[int]) -> Sequence[int]:
+        """The same where they are no sizes; the last does."""
+        return wanted[-1:] if self.quick else wanted
+
+    def at_least(self, seconds: float, warm_up: float = 0) -> Plan:
+        """The same with longer runs, for a line that is nothing without."""
+        if self.quick:
+            return self
+        return self._replace(seconds=max(self.seconds, seconds), warm_up=max(self.warm_up, warm_up))
+
+    def settle(self) -> None:
+        """Let the server get over what was done to it last."""
+        if not self.quick:
+            time.sleep(SETTLE_SECONDS)
 
     def told(self) -> str:
-        return (
-            f"{self.runs} runs behind 1 for warm-up, each {self.seconds:g} s behind "
+        told = (
+            f"{self.runs} runs behind {self.cold_runs} for warm-up, each {self.seconds:g} s behind "
             f"{self.warm_up:g} s"
         )
+        if self.quick:
+            told += f", no size above {QUICK_SIZE}: TO SEE THAT IT WORKS, NO FIGURES TO COMPARE"
+        return told
 
 
 class Contender(NamedTuple):
     """A server that runs, and its clients. ``store_cpu``: seconds that a database's own process
-    has used so far."""
+    has used so far. ``limited``: whether the server may refuse messages."""
 
     name: str
     pid: int
@@ -38,6 +83,7 @@ class Contender(NamedTuple):
     clients: Sequence[Client]
     dialect: str = "chatd"
     store_cpu: Callable[[], float] = lambda: 0.0
+    limited: bool = False
 
 
 class Sample(NamedTuple):
@@ -79,6 +125,7 @@ class Outcome(NamedTuple):
     title: str
     table: str
     goals: Sequence[Goal]
+    pictures: Sequence[Picture] = ()
 
 
 Samples = Mapping[str, Sequence[Sample]]
@@ -91,12 +138,24 @@ LATENCIES: Final[Sequence[Figure[Sample]]] = (
 
 
 def median(values: Sequence[float | None]) -> float:
-    """Of those that are known."""
-    return statistics.median(value for value in values if value is not None)
+    """Of those that are known; not a number where none is."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else nan
+
+
+def connectable(counts: Sequence[int]) -> tuple[int, ...]:
+    """Those of the counts, ascending, of connections that may be open here at a time."""
+    allowed = allow_sockets(counts[-1] + _SPARE_FILES) - _SPARE_FILES
+    possible = tuple(count for count in counts if count <= allowed)
+    if not possible:
+        raise Unmeasurable(
+            f"{counts[0]:,} connections need as many open files: raise the limit (ulimit -n)"
+        )
+    return possible
 
 
 def sample(contender: Contender, plan: Plan, **options: str | float) -> Sample:
-    """One run. ``options`` are those of ``load.c``."""
+    """One run. ``options`` are those of ``generator/main.c``."""
     with Load(
         contender.port,
         contender.clients,
@@ -110,13 +169,32 @@ def sample(contender: Contender, plan: Plan, **options: str | float) -> Sample:
         cpu, store_cpu = cpu_seconds(contender.pid), contender.store_cpu()
         load.stopped()
         cpu, store_cpu = cpu_seconds(contender.pid) - cpu, contender.store_cpu() - store_cpu
-        return Sample(load.counted(), cpu, store_cpu)
+        taken = Sample(load.counted(limited=contender.limited), cpu, store_cpu)
+    if not plan.quick:
+        _wait_until_idle(contender.pid)
+    return taken
+
+
+def _wait_until_idle(pid: int) -> None:
+    """Or what a server has to do when its clients are gone would take the core from the next."""
+    before = cpu_seconds(pid)
+    for _ in range(_IDLE_LOOKS):
+        time.sleep(_IDLE_SECONDS)
+        now = cpu_seconds(pid)
+        if now - before < _IDLE_SHARE * _IDLE_SECONDS:
+            return
+        before = now
 
 
 def rounds(contenders: Sequence[Contender], plan: Plan, **options: str | float) -> Samples:
-    """All runs of all, another contender first in each round."""
+    """All runs of all, another contender first in each round.
+
+    Left out are those whose dialect the load generator does not speak.
+    """
+    speaks = generator().speaks
+    contenders = [one for one in contenders if speaks(one.dialect)]
     samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
-    for run in range(-1, plan.runs):
+    for run in range(-plan.cold_runs, plan.runs):
         first = run % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
             taken = sample(contender, plan, **options)

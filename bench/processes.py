@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ import psutil
 
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
+LOOK_SECONDS: Final = 0.02
 
 
 @contextmanager
@@ -69,6 +71,25 @@ def cpu_seconds(pid: int) -> float:
 def resident_bytes(pid: int) -> int:
     """How much memory the process has in RAM."""
     return int(psutil.Process(pid).memory_info().rss)
+
+
+@contextmanager
+def highest_resident(pid: int) -> Iterator[Callable[[], int]]:
+    """Watch the process's memory; what is given tells the most it had so far, in bytes."""
+    highest, ended = resident_bytes(pid), threading.Event()
+
+    def look() -> None:
+        nonlocal highest
+        while not ended.wait(LOOK_SECONDS):
+            highest = max(highest, resident_bytes(pid))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: highest
+    finally:
+        ended.set()
+        looking.join()
 
 
 def allow_sockets(count: int) -> int:

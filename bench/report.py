@@ -90,6 +90,8 @@ def _ratio(values: Sequence[float | None], base: Sequence[float | None]) -> str:
 
 def short(value: float) -> str:
     """Three digits that count."""
+    if value == 0:
+        return "0"
     if value >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -28,10 +29,9 @@ GROUP: Final = "everybody"
 MEMORY: Final = "memory:"
 SQLITE: Final = "sqlite:chatd.db"
 
-_NO_LIMITS: Final = {
-    "CHATD_LIMITS__SEND_PER_SECOND": "0",
-    "CHATD_LIMITS__CONNECTIONS_PER_ADDRESS": "0",
-}
+NO_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {"CHATD_LIMITS__SEND_PER_SECOND": "0", "CHATD_LIMITS__CONNECTIONS_PER_ADDRESS": "0"}
+)
 _AT_ONCE: Final = 500
 _SIGN_INS_AT_ONCE: Final = 10
 
@@ -92,9 +92,9 @@ class Site:
         return load(None, {}, {"storage.data_dir": self.folder, "storage.url": self.storage})
 
     @contextmanager
-    def serving(self) -> Iterator[Server]:
-        """A server on it, which ends with the context."""
-        server = Server(self.folder, storage=self.storage, environment=_NO_LIMITS, measured=False)
+    def serving(self, limits: Mapping[str, str] = NO_LIMITS) -> Iterator[Server]:
+        """A server on it, which ends with the context. ``limits``: of its environment."""
+        server = Server(self.folder, storage=self.storage, environment=limits, measured=False)
         with closing(server):
             with on_core(SERVER_CORE):
                 server.start()

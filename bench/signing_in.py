@@ -36,19 +36,20 @@ def sign_ins(plan: Plan) -> Outcome:
     """A store in memory: what waits here waits for the loop, not for a disk."""
     with Site(plan.folder / "sign-ins", MEMORY).serving() as server:
         clients = pairs(signed_up(server, 2 * PAIRS))
+        count = plan.size(SIGN_INS)
         bursts: list[Burst] = []
-        for run in range(plan.runs + 1):
+        for run in range(plan.cold_runs + plan.runs):
             with Load(port_of(server), clients, rate=RATE, warm_up=plan.warm_up) as load:
                 load.ready()
                 load.begun()
-                seconds = asyncio.run(_sign_in(server, f"run-{run}"))
+                seconds = asyncio.run(_sign_in(server, count, f"run-{run}"))
                 load.stop()
                 load.stopped()
                 bursts.append(Burst(load.counted(), seconds))
-    return _outcome(bursts[1:])
+    return _outcome(count, bursts[plan.cold_runs :])
 
 
-def _outcome(bursts: list[Burst]) -> Outcome:
+def _outcome(count: int, bursts: list[Burst]) -> Outcome:
     figures = (
         Figure[Burst]("s until all are signed in", lambda one: one.seconds),
         Figure[Burst]("p50 ms", lambda one: one.counted.p50_ms),
@@ -57,15 +58,15 @@ def _outcome(bursts: list[Burst]) -> Outcome:
     )
     most = statistics.median(one.counted.max_ms for one in bursts)
     return Outcome(
-        f"{SIGN_INS} sign-ups at once, beside {RATE} messages/s one to one, memory",
-        comparison(("sign-ins", "server"), {str(SIGN_INS): {"chatd": bursts}}, figures, "chatd"),
+        f"{count} sign-ups at once, beside {RATE} messages/s one to one, memory",
+        comparison(("sign-ins", "server"), {str(count): {"chatd": bursts}}, figures, "chatd"),
         [at_most("sign-ins", "written → delivered meanwhile, the slowest", most, MOST_MS, "ms")],
     )
 
 
-async def _sign_in(server: Server, name: str) -> float:
+async def _sign_in(server: Server, count: int, name: str) -> float:
     """Have so many new users sign in at the same time; the seconds until all have."""
-    with closing(AsyncHTTPClient(force_instance=True, max_clients=SIGN_INS)) as client:
+    with closing(AsyncHTTPClient(force_instance=True, max_clients=count)) as client:
         started = time.perf_counter()
         answers = await asyncio.gather(
             *(
@@ -79,7 +80,7 @@ async def _sign_in(server: Server, name: str) -> float:
                     request_timeout=_REQUEST_SECONDS,
                     raise_error=False,
                 )
-                for n in range(SIGN_INS)
+                for n in range(count)
             )
         )
         seconds = time.perf_counter() - started

