@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -211,13 +211,23 @@ class Connection:
             self._held_bytes += len(frame)
             self._check_limit()
         elif not self.closing and self.cover(conversation, seq) and frame:
-            # As `write` does, without the call: there is no busier line.
-            self._outbox.append(frame)
-            self._outbox_bytes += len(frame)
-            if self._outbox_bytes > self._flusher.outbox_limit:
-                self._check_limit()
-            elif not self.touched:
-                self._flusher.touch(self)
+            self.write(frame)
+
+    def deliver_all(
+        self, conversation: Conversation, first: int, frames: Sequence[bytes], together: bytes
+    ) -> None:
+        """`deliver` each of these, from ``first`` on without a hole; ``together`` are all frames.
+
+        For the many who are in the middle of a conversation it costs no more than one message.
+        """
+        run = self._runs.get(conversation)
+        if run is None or first != run.seq + 1 or self._held is not None or self.closing:
+            for seq, frame in enumerate(frames, first):
+                self.deliver(conversation, seq, frame)
+            return
+        run.seq += len(frames)
+        self._claim(conversation, run)
+        self.write(together)
 
     def cover(self, conversation: Conversation, seq: int) -> bool:
         """The conversation's run grows by ``seq``; False where it has that already.
@@ -237,11 +247,15 @@ class Connection:
             self.begin(conversation, seq)
             run = self._runs[conversation]
             run.seq = seq
+        self._claim(conversation, run)
+        return True
+
+    def _claim(self, conversation: Conversation, run: _Run) -> None:
+        """The next Ping covers what the run has grown by."""
         if not self.explicit:
             self._unconfirmed[conversation] = run
             if run.pair:
                 self._urgent = True
-        return True
 
     def expect(self, conversation: Conversation, since: int) -> None:
         """Nothing of the conversation before ``since`` is missing here."""

@@ -67,6 +67,7 @@ class MessageJournal:
         # The ids of drafts that the storage may have stored without being able to say so.
         self._doubtful: dict[str, None] = {}
         self._closed = False
+        self._on_pause: Callable[[], None] = _nothing
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -81,6 +82,11 @@ class MessageJournal:
     def full(self) -> bool:
         """Whether whoever reads messages had better wait for `room`."""
         return not self._room.is_set()
+
+    def on_pause(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called each time that outcomes were told and something else follows:
+        a change in order with the messages, or whatever else the loop has to do."""
+        self._on_pause = listener
 
     async def room(self) -> None:
         """Return once the journal can take more: the backpressure to the reading side."""
@@ -163,8 +169,10 @@ class MessageJournal:
             self._tell(done, self._resolved(outcome))
             # A big batch to big groups must not keep the loop from reading and writing.
             if loop.time() - turn > _TURN_SECONDS:
+                self._pause()
                 await asyncio.sleep(0)
                 turn = loop.time()
+        self._pause()
 
     def _doubt(self, draft: Draft) -> None:
         if len(self._doubtful) >= _DOUBTFUL:
@@ -185,6 +193,13 @@ class MessageJournal:
             # What is stored stays stored, and the others still want to hear of theirs.
             self._observer.failed("journal.done_failed", error)
 
+    def _pause(self) -> None:
+        try:
+            self._on_pause()
+        except Exception as error:
+            # As with what is told: the next ones must not suffer from it.
+            self._observer.failed("journal.pause_failed", error)
+
     async def _operate(self, operation: _Operation) -> None:
         try:
             result = await operation.work()
@@ -194,6 +209,10 @@ class MessageJournal:
         else:
             if not operation.result.cancelled():
                 operation.result.set_result(result)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _not_stored() -> Unavailable:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from chatd.connection import Connection
+from chatd.models import Conversation, group_of, pair_of
 
 _NOBODY: Final[Collection[Connection]] = ()
 
@@ -89,6 +90,21 @@ class ConnectionRegistry:
     def of_group(self, group: str) -> Collection[Connection]:
         """The connections of the group's members whose scope covers it."""
         return self._groups.get(group, _NOBODY)
+
+    def carrying(self, conversation: Conversation) -> list[Connection]:
+        """The connections that carry the conversation; a copy, so that they may end meanwhile."""
+        group = group_of(conversation)
+        if group is not None:
+            return list(self.of_group(group))
+        pair = pair_of(conversation)
+        assert pair is not None
+        return [
+            c for user in dict.fromkeys(pair) for c in self.of_user_carrying(user, conversation)
+        ]
+
+    def of_user_carrying(self, user: str, conversation: Conversation) -> list[Connection]:
+        """The user's connections whose scope covers the conversation; a copy as well."""
+        return [one for one in self.of_user(user) if one.scope.covers(conversation)]
 
     # -- users -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from chatd.addresses import normalize_group
@@ -20,13 +20,13 @@ from chatd.errors import (
     Unavailable,
     UnknownGroup,
 )
+from chatd.fanout import FanOut
 from chatd.frames import (
     Joined,
     Left,
     Outbound,
     TypingNotice,
     encode,
-    message_frame,
     read_frame,
     receipt_frame,
 )
@@ -38,7 +38,6 @@ from chatd.models import (
     Draft,
     Group,
     Mark,
-    Message,
     Outcome,
     ReceiptKind,
     Stored,
@@ -46,7 +45,6 @@ from chatd.models import (
     group_of,
     now_ms,
     pair_conversation,
-    pair_of,
 )
 from chatd.receipts import Receipts
 from chatd.registry import ConnectionRegistry
@@ -100,9 +98,10 @@ class ChatRouter:
         self._directory = directory
         self._ids = ids
         self._send_limit = send_limit
-        self._observer = observer
         self._text_chars = text_chars
         self.heads = Heads()
+        self._fan_out = FanOut(registry, self.heads, observer)
+        journal.on_pause(self._fan_out.flush)
         self.receipts = Receipts(storage, observer, self.tell_receipt)
 
     # -- who may -----------------------------------------------------------------------------
@@ -199,11 +198,12 @@ class ChatRouter:
         )
 
         def committed(outcome: Outcome | ChatError) -> None:
+            self._fan_out.make_way(conversation, origin)
             try:
                 done(outcome)
             finally:
                 if isinstance(outcome, Stored):
-                    self._fan_out(outcome.message, origin)
+                    self._fan_out.add(outcome.message, origin)
 
         self._journal.submit(draft, committed)
 
@@ -240,38 +240,11 @@ class ChatRouter:
         if "\0" in text:
             raise Invalid.field("text", "must not hold the character NUL")
 
-    def _fan_out(self, message: Message, origin: Connection | None) -> None:
-        conversation, seq = message.conversation, message.seq
-        frame = encode(message_frame(message))
-        missed = self.heads.tell(conversation, seq)
-        copies = 0
-        for connection in self._audience(conversation):
-            if missed is not None:
-                connection.expect(conversation, missed)
-            if connection is origin:
-                connection.deliver(conversation, seq, b"")
-            else:
-                connection.deliver(conversation, seq, frame)
-                copies += 1
-        self._observer.message_routed(copies)
-
-    def _audience(self, conversation: Conversation) -> list[Connection]:
-        """The connections that carry this conversation: a copy, for any of them may end."""
-        group = group_of(conversation)
-        if group is not None:
-            return list(self._registry.of_group(group))
-        pair = pair_of(conversation)
-        assert pair is not None
-        return [c for user in dict.fromkeys(pair) for c in self._of_user(user, conversation)]
-
-    def _of_user(self, user: str, conversation: Conversation) -> Iterable[Connection]:
-        return [c for c in self._registry.of_user(user) if c.scope.covers(conversation)]
-
     def typing(self, user: str, conversation: Conversation) -> None:
         """Show the others that the user is typing; it counts against the limit of sends."""
         self._charge(user)
         frame = encode(TypingNotice(sender=user, group=group_of(conversation)))
-        for connection in self._audience(conversation):
+        for connection in self._registry.carrying(conversation):
             if connection.user != user:
                 connection.write(frame)
 
@@ -303,7 +276,7 @@ class ChatRouter:
     ) -> None:
         """Keep the user's connections in step. They don't wait for the mark to be stored."""
         frame = encode(read_frame(conversation, user, seq))
-        for connection in self._of_user(user, conversation):
+        for connection in self._registry.of_user_carrying(user, conversation):
             if connection is not origin:
                 connection.write(frame)
 
@@ -331,7 +304,7 @@ class ChatRouter:
         """A mark moved: tell those who wrote what it now covers."""
         frame = None
         for sender in advance.senders:
-            for connection in self._of_user(sender, advance.conversation):
+            for connection in self._registry.of_user_carrying(sender, advance.conversation):
                 frame = frame or encode(receipt_frame(advance))
                 connection.write(frame)
 

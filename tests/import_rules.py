@@ -20,7 +20,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("handlers",),
     ("listener", "openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
-    ("directory", "heads", "journal", "presence", "receipts", "registry"),
+    ("directory", "fanout", "heads", "journal", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
     ("channel", "frames", "framing", "schemas"),
