@@ -357,3 +357,50 @@ async def test_a_message_stored_in_doubt_is_new_when_it_is_sent_again_and_a_repe
     assert isinstance(new, Stored)
     assert new.message.id == "id1"
     assert repeat == Duplicate(new.message)
+
+
+# -- pauses -----------------------------------------------------------------------------------
+
+
+async def test_a_pause_comes_behind_what_was_told_and_before_a_change(
+    io_loop: Any, room: Room
+) -> None:
+    room.journal.on_pause(lambda: room.told.append("pause"))
+
+    async def change() -> None:
+        room.told.append("change")
+
+    room.storage.open.clear()
+    for number in (1, 2):
+        room.submit(number)
+    changed = asyncio.create_task(room.journal.run(change))
+    await asyncio.sleep(0)
+    room.submit(3)
+    room.storage.open.set()
+    await changed
+    await room.idle()
+    assert room.told == ["sent 1", "sent 2", "pause", "change", "sent 3", "pause"]
+
+
+async def test_a_pause_comes_before_the_loop_has_its_turn_in_a_big_batch(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.journal._TURN_SECONDS", 0.0)
+    room.journal.on_pause(lambda: room.told.append("pause"))
+    for number in (1, 2):
+        room.submit(number)
+    await room.idle()
+    assert room.told == ["sent 1", "pause", "sent 2", "pause", "pause"]
+
+
+async def test_a_pause_that_fails_keeps_nobody_from_hearing(io_loop: Any, room: Room) -> None:
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    room.journal.on_pause(fail)
+    room.submit(1)
+    await room.idle()
+    room.submit(2)
+    await room.idle()
+    assert room.told == ["sent 1", "sent 2"]
+    assert [event for event, _ in room.observer.failures] == ["journal.pause_failed"] * 2
