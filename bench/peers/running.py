@@ -67,9 +67,13 @@ def xmpp_servers(folder: Path) -> Iterator[list[XmppServer]]:
     """Those that are installed, each in a new folder there; they end with the context."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(one.serving(program, folder / one.NAME))
-            for one in (ejabberd, prosody)
-            if (program := one.program()) is not None
+            stack.enter_context(serving(program, folder / name))
+            for name, program, serving in (
+                ("ejabberd", ejabberd.program(), ejabberd.serving),
+                ("ejabberd-bare", ejabberd.program(), ejabberd.serving_bare),
+                ("prosody", prosody.program(), prosody.serving),
+            )
+            if program is not None
         ]
 
 
