@@ -15,6 +15,7 @@ import pytest
 
 from bench.__main__ import LINES
 from bench.curves import Curve, Panel, Picture, Point
+from bench.drawing import draw
 from bench.load import Load, NoCompiler, compiled, generator
 from bench.overload import stored_between
 from bench.server import SQLITE, Person, Site, pairs, port_of
@@ -151,12 +152,11 @@ def test_both_generators_count_what_is_there(
 
 
 def test_curves_are_drawn_the_same_each_time(tmp_path: Path) -> None:
-    drawing = pytest.importorskip("bench.drawing", reason="matplotlib is in the extra bench")
     curves = [Curve("chatd", [Point(0, [1, 2, 3]), Point(10, [2]), Point(1000, [2, 4])])]
     picture = Picture("grown", [Panel("More", "messages", "CPU µs", curves, log_x=True)])
     drawn: list[bytes] = []
     for _ in range(2):
-        drawing.draw(tmp_path, picture)
+        draw(tmp_path, picture)
         drawn.append((tmp_path / "grown.svg").read_bytes())
     assert drawn[0] == drawn[1]
     assert ElementTree.fromstring(drawn[0]).tag.endswith("svg")
