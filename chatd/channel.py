@@ -73,15 +73,22 @@ class Channel:
 
     # -- out ---------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the system; what it does not take is kept until the peer has read."""
+    def write(self, data: bytes) -> int:
+        """Hand bytes to the system; what it does not take is kept until the peer has read.
+
+        Returns how many bytes are kept by now.
+        """
         if self._unsent:
             self._unsent += data
-            return
-        sent = self._send(data)
+            return len(self._unsent)
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            sent = self._refused(error)
         if sent < len(data) and not self.closed():
             self._unsent += data[sent:]
             self._loop.add_writer(self._socket, self._send_on)
+        return len(self._unsent)
 
     def backlog(self) -> int:
         """How many bytes are kept."""
@@ -96,18 +103,18 @@ class Channel:
             waiting.set_result(None)
         return waiting
 
-    def _send(self, data: bytes | bytearray) -> int:
-        """How many of these bytes the system took."""
-        try:
-            return self._socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
+    def _refused(self, error: OSError) -> int:
+        """The system took no bytes: not now, or never again."""
+        if not isinstance(error, BlockingIOError | InterruptedError):
             self.close()
-            return 0
+        return 0
 
     def _send_on(self) -> None:
-        del self._unsent[: self._send(self._unsent)]
+        try:
+            sent = self._socket.send(self._unsent)
+        except OSError as error:
+            sent = self._refused(error)
+        del self._unsent[:sent]
         if not self._unsent and not self.closed():
             self._loop.remove_writer(self._socket)
             self._tell_all_sent()

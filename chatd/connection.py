@@ -26,8 +26,11 @@ _PRESSED_AT: Final = 256 * 1024
 class Transport(Protocol):
     """The socket below a connection. Nothing here raises or waits but ``drained``."""
 
-    def write(self, data: bytes) -> None:
-        """Hand over bytes; they leave in order, as the peer reads."""
+    def write(self, data: bytes) -> int:
+        """Hand over bytes; they leave in order, as the peer reads.
+
+        Returns the `backlog` behind that.
+        """
 
     def backlog(self) -> int:
         """How many bytes were handed over but could not be given to the system yet."""
@@ -42,8 +45,8 @@ class Transport(Protocol):
 class _Nowhere:
     """The transport of a connection whose socket is gone."""
 
-    def write(self, data: bytes) -> None:
-        pass
+    def write(self, data: bytes) -> int:
+        return 0
 
     def backlog(self) -> int:
         return 0
@@ -121,6 +124,7 @@ class Connection:
     """A live socket of a user."""
 
     __slots__ = (
+        "_behind",
         "_ended",
         "_flusher",
         "_held",
@@ -135,6 +139,7 @@ class Connection:
         "_unconfirmed",
         "_urgent",
         "closing",
+        "delayed",
         "explicit",
         "id",
         "login",
@@ -163,10 +168,13 @@ class Connection:
         self.explicit = explicit
         self.closing = False
         self.touched = False
+        self.delayed = False
         self._transport = transport
         self._flusher = flusher
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        # Whether the last write left something for the transport to keep.
+        self._behind = False
         self._held: list[tuple[Conversation, int, bytes]] | None = []
         self._held_bytes = 0
         # What Pings and Pongs say: the unbroken run of each conversation, which of them grew
@@ -309,20 +317,26 @@ class Connection:
         self.touched = False
         if self.closing:
             return
-        if (self._unconfirmed or self._ended) and self._in_flight is None:
-            if self._urgent or self._flusher.now() - self._last_ping >= self._flusher.interval:
-                self._outbox.append(self._next_ping())
-            else:
-                self._flusher.touch_later(self)
+        if self._in_flight is None and (self._urgent or not self.delayed):
+            self._ping_if_due()
         if self._outbox:
-            # Once a turn, as what the transport keeps costs more to ask than what is kept here.
-            self._check_limit()
-            if self.closing:
-                return
+            if self._behind:
+                # What the peer has not read counts too.
+                self._check_limit()
+                if self.closing:
+                    return
             data = b"".join(self._outbox)
             self._outbox.clear()
             self._outbox_bytes = 0
-            self._transport.write(data)
+            self._behind = self._transport.write(data) > 0
+
+    def _ping_if_due(self) -> None:
+        if not self._unconfirmed and not self._ended:
+            return
+        if self._urgent or self._flusher.now() - self._last_ping >= self._flusher.interval:
+            self._outbox.append(self._next_ping())
+        else:
+            self._flusher.touch_later(self)
 
     # -- receipts and keep-alive -------------------------------------------------------------
 
@@ -406,7 +420,7 @@ class Flusher:
         self.on_slow_consumer = on_slow_consumer
         self._loop = loop
         self._touched: list[Connection] = []
-        self._later: dict[Connection, None] = {}
+        self._later: list[Connection] = []
 
     def touch(self, connection: Connection) -> None:
         """The connection has something to write; it leaves at the end of this turn."""
@@ -419,7 +433,8 @@ class Flusher:
         """The connection's next Ping is not due yet; look again when it is."""
         if not self._later:
             self._loop.call_later(self.interval, self._flush_later)
-        self._later[connection] = None
+        connection.delayed = True
+        self._later.append(connection)
 
     def _flush(self) -> None:
         touched, self._touched = self._touched, []
@@ -427,6 +442,7 @@ class Flusher:
             connection.flush()
 
     def _flush_later(self) -> None:
-        later, self._later = self._later, {}
+        later, self._later = self._later, []
         for connection in later:
+            connection.delayed = False
             connection.flush()

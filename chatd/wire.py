@@ -70,10 +70,14 @@ class Wire(WebSocketProtocol13):
 
     # -- out ---------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames. Nothing happens once either side has begun to close."""
-        if self._channel is not None and not self.server_terminated and not self.client_terminated:
-            self._channel.write(data)
+    def write(self, data: bytes) -> int:
+        """Hand over whole frames; how many bytes are kept as the system would not take them yet.
+
+        Nothing happens once either side has begun to close.
+        """
+        if self._channel is None or self.server_terminated or self.client_terminated:
+            return 0
+        return self._channel.write(data)
 
     def backlog(self) -> int:
         """Bytes that are kept because the system would not take them yet."""

@@ -63,9 +63,10 @@ class Peer:
         self.unread = 0
         self._taken = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         assert self.closed is None, "nothing is written behind the close frame"
         self.writes.append(data)
+        return self.unread
 
     def backlog(self) -> int:
         return self.unread

@@ -100,7 +100,7 @@ async def test_a_flood_is_told_in_parts_with_turns_for_others_in_between(
 
 
 async def test_what_is_written_is_there_at_once(io_loop: Any, side: Side) -> None:
-    side.channel.write(b"one")
+    assert side.channel.write(b"one") == 0
     assert side.channel.backlog() == 0
     assert side.channel.all_sent().done()
     # No turn of the loop has passed.
@@ -112,8 +112,7 @@ async def test_what_the_system_does_not_take_is_kept_in_order_until_the_peer_has
 ) -> None:
     written = side.fill()
     before = side.channel.backlog()
-    side.channel.write(b"the end")
-    assert side.channel.backlog() == before + 7
+    assert side.channel.write(b"the end") == side.channel.backlog() == before + 7
     all_sent = side.channel.all_sent()
     await turn()
     assert not all_sent.done()

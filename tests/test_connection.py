@@ -423,6 +423,9 @@ def fill_held(connection: Connection, peer: Peer) -> None:
 
 def fill_stream(connection: Connection, peer: Peer) -> None:
     peer.unread = 100
+    connection.write(numbered(0))
+    connection.flush()
+    peer.take()
     deliver(connection, 1)
     connection.flush()
 
