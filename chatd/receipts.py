@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -10,6 +11,8 @@ from chatd.models import Advance, Conversation, Mark, ReceiptKind
 
 _GATHER_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 1.0
+_AT_ONCE: Final = 100
+"""When many come back at once, messages must not wait for thousands of marks to be stored."""
 
 
 class Advancer(Protocol):
@@ -65,18 +68,27 @@ class Receipts:
         """Store everything claimed so far; False where that failed, and the claims wait on."""
         async with self._storing:
             self._wake.clear()
-            marks, self._waiting = self._waiting, {}
-            if not marks:
-                return True
+            marks, self._waiting = deque(self._waiting.values()), {}
             try:
-                advances = await self._storage.advance(list(marks.values()))
-            except asyncio.CancelledError:
-                self._put_back(marks.values())
-                raise
-            except Exception as error:
-                self._observer.failed("receipts.advance_failed", error)
-                self._put_back(marks.values())
-                return False
+                while marks:
+                    some = [marks.popleft() for _ in range(min(_AT_ONCE, len(marks)))]
+                    if not await self._store(some):
+                        return False
+            finally:
+                if marks:
+                    self._put_back(marks)
+        return True
+
+    async def _store(self, marks: list[Mark]) -> bool:
+        try:
+            advances = await self._storage.advance(marks)
+        except asyncio.CancelledError:
+            self._put_back(marks)
+            raise
+        except Exception as error:
+            self._observer.failed("receipts.advance_failed", error)
+            self._put_back(marks)
+            return False
         self._observer.marks_stored(len(marks))
         for advance in advances:
             self._tell_one(advance)

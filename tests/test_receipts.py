@@ -16,19 +16,19 @@ READ, DELIVERED = ReceiptKind.READ, ReceiptKind.DELIVERED
 
 
 class Storage:
-    """Moves every mark it is given, when it is let and where it is not out."""
+    """Moves every mark it is given, when it is let and unless a failure is next in turn."""
 
     def __init__(self) -> None:
         self.calls: list[list[Mark]] = []
-        self.failures: list[Exception] = []
+        self.failures: list[Exception | None] = []
         self.open = asyncio.Event()
         self.open.set()
 
     async def advance(self, marks: Sequence[Mark]) -> list[Advance]:
         self.calls.append(list(marks))
         await self.open.wait()
-        if self.failures:
-            raise self.failures.pop(0)
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
         return [
             Advance(m.conversation, m.user, m.kind, 0, m.seq, m.at, frozenset({ANN})) for m in marks
         ]
@@ -215,3 +215,53 @@ async def test_a_failure_is_tried_again_until_it_works(io_loop: Any, running: Ro
     running.receipts.claim(mark(1))
     await eventually(lambda: running.told_seqs == [1])
     assert running.storage.calls == [[mark(1)]] * 3
+
+
+# -- very many ---------------------------------------------------------------------------------
+
+
+def claim_many(room: Room) -> list[Mark]:
+    claims = [mark(1, user=f"user-{number}@example.org") for number in range(250)]
+    for claim in claims:
+        room.receipts.claim(claim)
+    return claims
+
+
+async def test_many_are_stored_in_parts_so_that_messages_get_in_between(
+    io_loop: Any, room: Room
+) -> None:
+    claims = claim_many(room)
+    assert await room.receipts.flush()
+    assert [claim for call in room.storage.calls for claim in call] == claims
+    assert [len(call) for call in room.storage.calls] == [100, 100, 50]
+    assert len(room.told) == 250
+
+
+async def test_where_a_part_fails_that_and_what_is_behind_it_is_claimed_again(
+    io_loop: Any, room: Room
+) -> None:
+    claims = claim_many(room)
+    room.storage.failures += [None, Unavailable("on purpose")]
+    assert not await room.receipts.flush()
+    assert len(room.storage.calls) == 2
+    assert await room.receipts.flush()
+    stored = [claim for call in (room.storage.calls[:1] + room.storage.calls[2:]) for claim in call]
+    assert set(stored) == set(claims)
+    assert len(stored) == len(claims)
+    assert len(room.told) == 250
+
+
+async def test_whoever_is_cancelled_between_two_parts_loses_no_claim(
+    io_loop: Any, room: Room
+) -> None:
+    claims = claim_many(room)
+    room.storage.open.clear()
+    flushing = asyncio.create_task(room.receipts.flush())
+    await eventually(lambda: len(room.storage.calls) == 1)
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
+    room.storage.open.set()
+    assert await room.receipts.flush()
+    stored = [claim for call in room.storage.calls[1:] for claim in call]
+    assert set(stored) == set(claims)
+    assert len(stored) == len(claims)
