@@ -40,7 +40,7 @@ modules:
     host: {rooms}
     history_size: 0
     max_users: 10000
-    default_room_options: {{max_users: 10000, presence_broadcast: []}}
+    default_room_options: {{max_users: 10000, moderated: false, presence_broadcast: []}}
 """
 # As in Debian's /etc/ejabberd/ejabberd.yml, but for those that need a port of their own or TLS.
 _USUAL: Final = """
