@@ -87,9 +87,9 @@ class FanOut:
             return
         gathered, self._gathered = self._gathered, None
         conversation, first, missed, frames, origins = gathered
-        together, copies = b"".join(frames), 0
+        together, writers, copies = b"".join(frames), set(origins), 0
         for connection in self._registry.carrying(conversation):
-            if connection in origins:
+            if connection in writers:
                 gathered.deliver_to(connection)
                 copies += len(frames) - origins.count(connection)
                 continue

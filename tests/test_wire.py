@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 from chatd.channel import Channel
 from chatd.errors import CloseCode
 from chatd.frames import websocket_frame
-from chatd.wire import Wire
+from chatd.wire import Wire, _taken_from
 from tests.chat import PATIENCE, eventually
 
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
@@ -105,8 +106,9 @@ def masked(opcode: int, payload: bytes, *, fin: int = FIN, mask: bytes = b"mask"
     return bytes([fin | opcode]) + size + mask + hidden
 
 
-@pytest.fixture
-async def client(io_loop: Any) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def shaken_hands(behind: bytes = b"") -> AsyncIterator[Client]:
+    """A client that has sent this right behind its handshake, and read the answer to that."""
     echoes: list[Echo] = []
     server = HTTPServer(Application([("/", Echo, {"echoes": echoes})]))
     (listening,) = bind_sockets(0, "127.0.0.1")
@@ -119,7 +121,8 @@ async def client(io_loop: Any) -> AsyncIterator[Client]:
     await loop.sock_sendall(
         connected,
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        + behind,
     )
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
@@ -130,6 +133,36 @@ async def client(io_loop: Any) -> AsyncIterator[Client]:
     client.close()
     server.stop()
     await eventually(lambda: client.echo.ended)
+
+
+@pytest.fixture
+async def client(io_loop: Any) -> AsyncIterator[Client]:
+    async with shaken_hands() as client:
+        yield client
+
+
+async def test_what_comes_with_the_handshake_is_taken_too(io_loop: Any) -> None:
+    second = masked(TEXT, b"two")
+    async with shaken_hands(masked(TEXT, b"one") + second[:5]) as client:
+        assert await client.frame() == (TEXT, b"one")
+        await client.send(second[5:])
+        assert await client.frame() == (TEXT, b"two")
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["is gone", "does not read the answer"])
+async def test_nothing_is_kept_of_a_peer_that_during_its_handshake(
+    io_loop: Any, gone: bool
+) -> None:
+    near, far = socket.socketpair()
+    stream = IOStream(near)
+    if gone:
+        stream.close()
+    else:
+        stream.write(b"x" * 10_000_000).add_done_callback(lambda written: written.exception())
+    connected, behind = _taken_from(stream)
+    far.close()
+    assert stream.closed()
+    assert (connected.fileno(), behind) == (-1, b"")
 
 
 async def test_whole_frames_are_written_as_they_are(io_loop: Any, client: Client) -> None:
