@@ -281,8 +281,8 @@ class Course:
         # Or a message that was due before the window would be written in it, and not timed.
         self._send_due()
         seconds, before = self.options.seconds, msgspec.structs.replace(self.totals)
-        self._phase, self._begin = Phase.MEASURING, time.monotonic_ns()
-        self._end = self._begin + seconds * 1e9 if seconds else inf
+        # It ends when this is woken, which may be late: what is written until then counts.
+        self._phase, self._begin, self._end = Phase.MEASURING, time.monotonic_ns(), inf
         _say("begin")
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds or None):
