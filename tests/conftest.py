@@ -13,6 +13,8 @@ from pymongo import MongoClient
 
 from tests.mongod import ReplicaSet
 
+pytest_plugins = ("tests.counts",)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest) -> object | None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,15 +25,20 @@ class Server:
         storage: str = "sqlite:chatd.db",
         environment: Mapping[str, str] | None = None,
         measured: bool = True,
+        unlimited: bool = False,
     ) -> None:
-        """``measured``: whether its coverage counts, which makes it several times slower."""
+        """``measured``: whether its coverage counts, which makes it several times slower.
+        ``unlimited``: senders may send as fast as they can."""
         self._command = [sys.executable, "-m", "chatd.cli", "--storage", storage]
         self._command += ["--data-dir", str(data_dir), *arguments]
         self._environment = {
             **{k: v for k, v in os.environ.items() if measured or not k.startswith("COVERAGE_")},
             "CHATD_LIMITS__SIGN_IN_PER_MINUTE": "0",
+            **({"CHATD_LIMITS__SEND_PER_SECOND": "0"} if unlimited else {}),
             **(environment or {}),
         }
+        self.storage = storage
+        self.data_dir = data_dir
         self.log = data_dir / "log.txt"
         data_dir.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[str]
@@ -69,10 +75,21 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(START_SECONDS)
 
+    def freeze(self) -> None:
+        """Stop it where it stands: its sockets stay open, and nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze``."""
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """Leave nothing behind."""
         if hasattr(self, "process"):
             if self.process.poll() is None:
+                self.thaw()
                 self.terminate()
             assert self.process.stdout is not None
             self.process.stdout.close()
@@ -81,3 +98,7 @@ class Server:
         """The processor time the running process has used so far, all its threads together."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
+
+    def resident_bytes(self) -> int:
+        """The memory that the running process has."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
