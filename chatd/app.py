@@ -23,7 +23,7 @@ from chatd.handlers import auth, groups, health, messages, pages, users
 from chatd.handlers import socket as sockets
 from chatd.handlers.api import ApiHandler
 from chatd.handlers.base import GuardedHandler, NothingHere, Route
-from chatd.handlers.services import AddressCounter, ServerState, Services
+from chatd.handlers.services import OpenSockets, ServerState, Services
 from chatd.ids import HttpSource, LocalSource, UuidPool, UuidSource
 from chatd.journal import MessageJournal
 from chatd.keepalive import KeepAlive
@@ -145,7 +145,7 @@ class App:
             journal=self.journal,
             registry=self.registry,
             directory=directory,
-            addresses=AddressCounter(),
+            sockets=OpenSockets(),
             presence=self.presence,
             newcomers=newcomers,
             replayer=Replayer(
@@ -161,6 +161,7 @@ class App:
                 receipt_interval=settings.websocket.receipt_interval_ms / 1000,
                 on_confirmed=router.confirmed,
                 on_slow_consumer=self._slow_consumer,
+                on_ended=self.registry.remove,
             ),
             ids=self.ids,
             metrics=self.metrics,
@@ -330,14 +331,16 @@ class App:
         if self.state.draining:
             return
         self.state.draining = True
-        self.log.info("server.draining", connections=len(self.registry))
-        gone = self._everybody_gone()
-        # Half of the time for the storage, so that a hanging one leaves some to say good-bye.
-        await self._within(self.settings.server.drain_seconds / 2, self.journal.drain())
-        for connection in self.registry:
-            connection.end(CloseCode.GOING_AWAY, "the server is stopping", reconnect=True, after=1)
-        await self._within(self.settings.server.drain_seconds / 2, gone.wait())
-        await self.stop()
+        sockets, seconds = self.services.sockets, self.settings.server.drain_seconds
+        ends_at = asyncio.get_running_loop().time() + seconds
+        self.log.info("server.draining", connections=len(sockets))
+        # A storage that hangs leaves time to say good-bye, and who is deaf to that leaves some for
+        # what has to be stored.
+        await self._within(0.4 * seconds, self.journal.drain())
+        for socket in sockets:
+            socket.go_away()
+        await self._within(0.3 * seconds, self._everybody_gone())
+        await self.stop(ends_at)
 
     async def _within(self, seconds: float, work: Awaitable[object]) -> None:
         """Wait for a step of the drain, but no longer than this."""
@@ -346,27 +349,28 @@ class App:
         except TimeoutError:
             self.log.warning(
                 "server.drain_timeout",
-                connections=len(self.registry),
+                connections=len(self.services.sockets),
                 unanswered=len(self.journal),
             )
 
-    def _everybody_gone(self) -> asyncio.Event:
-        """An event that is set once there is no connection."""
-        gone = asyncio.Event()
+    async def _everybody_gone(self) -> None:
+        """Return once those who stood in line have been refused, and no socket is open."""
+        for _ in range(_NEWCOMERS):
+            await self.services.newcomers.acquire()
+        await self.services.sockets.gone()
 
-        def look(*_: object) -> None:
-            if not len(self.registry):
-                gone.set()
+    async def stop(self, ends_at: float | None = None) -> None:
+        """Let go of everything. Safe at any time, started or not.
 
-        self.registry.on_edge(look)
-        look()
-        return gone
-
-    async def stop(self) -> None:
-        """Let go of everything. Safe at any time, started or not."""
+        What waits for the storage gives up at ``ends_at``, a time of the loop, but has a second
+        at least; without it there are ``drain_seconds`` from now on.
+        """
         if self._stopped:
             return
         self._stopped = self.state.draining = True
+        now = asyncio.get_running_loop().time
+        if ends_at is None:
+            ends_at = now() + self.settings.server.drain_seconds
         if self._listener is not None:
             self._listener.close()
         if self._server is not None:
@@ -376,12 +380,15 @@ class App:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.receipts.flush()
-        await self.presence.store()
+        await self._within(max(1, ends_at - 1 - now()), self._store_the_last())
         self.passwords.close()
-        await self.storage.close()
+        await self._within(max(1, ends_at - now()), self.storage.close())
         if self.state.epoch:
             self.log.info("server.stopped")
+
+    async def _store_the_last(self) -> None:
+        await self.receipts.flush()
+        await self.presence.store()
 
 
 def pattern(path: str) -> str:

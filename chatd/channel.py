@@ -25,7 +25,7 @@ class Channel:
     Nothing here raises. When the peer is gone, or `close` was called, ``on_end`` is told.
     """
 
-    __slots__ = ("_all_sent", "_loop", "_on_bytes", "_on_end", "_reading", "_socket", "_unsent")
+    __slots__ = ("_all_sent", "_loop", "_on_bytes", "_on_end", "_socket", "_unsent", "reading")
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Channel:
         self._on_bytes = on_bytes
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._reading = False
+        self.reading = False
         self._unsent = bytearray()
         self._all_sent: Future[None] | None = None
         if self.closed():
@@ -49,14 +49,14 @@ class Channel:
 
     def resume(self) -> None:
         """Read what comes from now on."""
-        if not self._reading and not self.closed():
-            self._reading = True
+        if not self.reading and not self.closed():
+            self.reading = True
             self._loop.add_reader(self._socket, self._read)
 
     def pause(self) -> None:
         """Leave what comes to the system: when its buffers are full, the peer can't send on."""
-        if self._reading:
-            self._reading = False
+        if self.reading:
+            self.reading = False
             self._loop.remove_reader(self._socket)
 
     def _read(self) -> None:

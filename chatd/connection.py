@@ -38,8 +38,14 @@ class Transport(Protocol):
     async def drained(self) -> None:
         """Return once the backlog is gone, or the socket is."""
 
+    def hears(self) -> bool:
+        """Whether what the peer sends is being read; not so while a frame of its waits."""
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Start the closing handshake behind what was written."""
+
+    def drop(self) -> None:
+        """Let go of the socket now; what the system has taken still leaves."""
 
 
 class _Nowhere:
@@ -54,7 +60,13 @@ class _Nowhere:
     async def drained(self) -> None:
         pass
 
+    def hears(self) -> bool:
+        return False
+
     def close(self, code: CloseCode, reason: str) -> None:
+        pass
+
+    def drop(self) -> None:
         pass
 
 
@@ -365,20 +377,36 @@ class Connection:
             self._flusher.touch(self)
 
     def keep_alive(self, now: float, ping_seconds: float, pong_seconds: float) -> None:
-        """Ping an idle peer; end one that let the last Ping go unanswered."""
+        """Ping an idle peer; let go of one that left the last Ping unanswered."""
+        if self.closing:
+            return
         silent = now - self._last_ping
+        if self._in_flight is None:
+            if silent >= ping_seconds:
+                self.write(self._next_ping())
+        elif not self._transport.hears():
+            # Its Pong may have come: the time begins anew.
+            self._last_ping = now
+        elif silent >= pong_seconds:
+            self.end(CloseCode.TIMEOUT, "no Pong in time", reconnect=True)
+            # It would not answer the closing handshake either.
+            self._transport.drop()
+
+    def pardon(self, seconds: float) -> None:
+        """The server was away for so long: the peer gets as much more time for its Pong."""
         if self._in_flight is not None:
-            if pong_seconds and silent >= pong_seconds:
-                self.end(CloseCode.TIMEOUT, "no Pong in time", reconnect=True)
-        elif ping_seconds and silent >= ping_seconds:
-            self.write(self._next_ping())
+            self._last_ping = min(self._last_ping + seconds, self._flusher.now())
 
     # -- the end -----------------------------------------------------------------------------
 
     def end(
         self, code: CloseCode, reason: str, *, reconnect: bool, after: float | None = None
     ) -> None:
-        """Say ``bye`` and close. A slow consumer's outbox is dropped: the replay heals it."""
+        """Say ``bye`` and close. A slow consumer's outbox is dropped: the replay heals it.
+
+        Nothing is written to it from now on, so `Flusher.on_ended` is told, however long the peer
+        takes to answer.
+        """
         if self.closing:
             return
         if code is CloseCode.SLOW_CONSUMER:
@@ -390,6 +418,7 @@ class Connection:
         self._outbox.clear()
         self._outbox_bytes = self._held_bytes = 0
         self._transport.close(code, reason)
+        self._flusher.on_ended(self)
 
     def gone(self) -> None:
         """The socket is gone, with or without a good-bye: there is nobody to write to."""
@@ -410,6 +439,7 @@ class Flusher:
         receipt_interval: float,
         on_confirmed: Confirmed,
         on_slow_consumer: Callable[[Connection], None],
+        on_ended: Callable[[Connection], None],
     ) -> None:
         """``outbox_limit`` in bytes (0: none). ``receipt_interval``: seconds between two Pings
         to a connection that has only group traffic."""
@@ -418,6 +448,7 @@ class Flusher:
         self.interval = receipt_interval
         self.on_confirmed = on_confirmed
         self.on_slow_consumer = on_slow_consumer
+        self.on_ended = on_ended
         self._loop = loop
         self._touched: list[Connection] = []
         self._later: list[Connection] = []

@@ -89,6 +89,17 @@ class Wire(WebSocketProtocol13):
             # Others may wait for the same: who gives up takes nobody along.
             await asyncio.wait([self._channel.all_sent()])
 
+    def hears(self) -> bool:
+        """Whether what the peer sends is being read; not so while a frame of its waits."""
+        return self._channel is not None and self._channel.reading
+
+    def drop(self) -> None:
+        """Let go of the socket now, whether the peer has answered the closing handshake or not.
+
+        What the system has taken still leaves; what it would not take yet is lost.
+        """
+        self._abort()
+
     def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> Future[None]:
         """What Tornado's own methods say: always whole frames, never compressed ones."""
         if self._channel is None or self._channel.closed():

@@ -60,7 +60,9 @@ class Peer:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.closed: tuple[CloseCode, str] | None = None
+        self.dropped = False
         self.unread = 0
+        self.heard = True
         self._taken = 0
 
     def write(self, data: bytes) -> int:
@@ -77,6 +79,12 @@ class Peer:
     def close(self, code: CloseCode, reason: str) -> None:
         assert self.closed is None, "closed once"
         self.closed = code, reason
+
+    def hears(self) -> bool:
+        return self.heard
+
+    def drop(self) -> None:
+        self.dropped = True
 
     def take(self) -> list[Any]:
         """What was written since the last look: JSON of text frames, the payload of Pings."""
@@ -109,12 +117,14 @@ class Lab:
         self.clock = Clock()
         self.confirmed: list[Span] = []
         self.slow: list[Connection] = []
+        self.ended: list[Connection] = []
         self.flusher = Flusher(
             cast(asyncio.AbstractEventLoop, self.clock),
             outbox_limit=outbox_limit,
             receipt_interval=receipt_interval,
             on_confirmed=lambda _, spans: self.confirmed.extend(spans),
             on_slow_consumer=self.slow.append,
+            on_ended=self.ended.append,
         )
         self._count = 0
 

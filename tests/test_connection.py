@@ -508,7 +508,25 @@ def test_a_peer_that_lets_a_ping_go_unanswered_is_ended(lab: Lab) -> None:
     lab.clock.advance(1)
     connection.keep_alive(lab.clock.time(), 20, 10)
     assert peer.closed == (CloseCode.TIMEOUT, "no Pong in time")
+    assert peer.dropped, "nobody waits for its answer to the closing handshake"
     assert peer.take()[-1] == {"type": "bye", "reason": "no Pong in time", "reconnect": True}
+
+
+def test_a_peer_is_not_blamed_for_a_pong_that_is_not_being_read(lab: Lab) -> None:
+    connection, peer = lab.connect()
+    deliver(connection, 1)
+    lab.clock.turn()
+    peer.heard = False
+    for _ in range(3):
+        lab.clock.advance(10)
+        connection.keep_alive(lab.clock.time(), 20, 10)
+    peer.heard = True
+    lab.clock.advance(9)
+    connection.keep_alive(lab.clock.time(), 20, 10)
+    assert peer.closed is None
+    lab.clock.advance(1)
+    connection.keep_alive(lab.clock.time(), 20, 10)
+    assert peer.closed == (CloseCode.TIMEOUT, "no Pong in time")
 
 
 def test_a_busy_peer_needs_no_extra_ping(lab: Lab) -> None:
@@ -521,19 +539,6 @@ def test_a_busy_peer_needs_no_extra_ping(lab: Lab) -> None:
     connection.keep_alive(lab.clock.time(), 20, 10)
     lab.clock.turn()
     assert peer.take() == [1, PING_1]
-
-
-def test_0_seconds_are_never(lab: Lab) -> None:
-    connection, peer = lab.connect()
-    deliver(connection, 1)
-    lab.clock.turn()
-    lab.clock.advance(1e6)
-    connection.keep_alive(lab.clock.time(), 0, 0)
-    connection.pong(PING_1)
-    connection.keep_alive(lab.clock.time(), 0, 0)
-    lab.clock.turn()
-    assert peer.take() == [1, PING_1]
-    assert peer.closed is None
 
 
 def test_a_ping_for_life_covers_what_group_traffic_had_not_been_pinged_for(lab: Lab) -> None:
@@ -558,6 +563,8 @@ def test_what_waits_leaves_before_the_bye(lab: Lab) -> None:
         {"type": "bye", "reason": "the server is stopping", "reconnect": True, "after": 1.0},
     ]
     assert peer.closed == (CloseCode.GOING_AWAY, "the server is stopping")
+    assert not peer.dropped, "the peer may answer"
+    assert lab.ended == [connection], "yet nobody need wait for that"
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -578,6 +585,8 @@ def test_nothing_follows_the_end(lab: Lab, live: bool) -> None:
     lab.clock.advance(1)
     assert peer.take() == []
     assert peer.closed == (CloseCode.NORMAL, "enough")
+    assert not peer.dropped
+    assert lab.ended == [connection], "once"
 
 
 def test_a_pong_that_comes_after_the_end_is_still_a_receipt(lab: Lab) -> None:

@@ -240,6 +240,45 @@ async def test_closing_says_why_behind_what_was_written_and_nothing_more(
     await client.ended()
 
 
+async def test_who_is_dropped_still_gets_what_was_written_and_need_not_answer(
+    io_loop: Any, client: Client
+) -> None:
+    client.wire.write(websocket_frame(TEXT, b"bye"))
+    client.wire.close(CloseCode.TIMEOUT, "no Pong in time")
+    client.wire.drop()
+    assert client.wire.stream.closed()
+    assert not client.echo.ended, "told in a turn of its own"
+    client.wire.write(websocket_frame(TEXT, b"too late"))
+    assert await client.frame() == (TEXT, b"bye")
+    assert await client.frame() == (CLOSE, (4408).to_bytes(2, "big") + b"no Pong in time")
+    await client.ended()
+
+
+async def test_nothing_is_kept_for_who_is_dropped(io_loop: Any, client: Client) -> None:
+    while client.wire.backlog() < 1_000_000:
+        client.wire.write(b"x" * 100_000)
+    client.wire.close(CloseCode.TIMEOUT, "no Pong in time")
+    client.wire.drop()
+    assert client.wire.backlog() == 0
+    await eventually(lambda: client.echo.ended)
+
+
+async def test_a_peer_is_heard_but_while_a_frame_of_its_waits(io_loop: Any, client: Client) -> None:
+    let_go = asyncio.Event()
+
+    async def slow(message: str | bytes) -> None:
+        client.echo.messages.append(message)
+        await let_go.wait()
+
+    client.echo.on_message = slow  # type: ignore[method-assign, assignment]
+    assert client.wire.hears()
+    await client.send(masked(TEXT, b"x"))
+    await eventually(lambda: client.echo.messages == ["x"])
+    assert not client.wire.hears()
+    let_go.set()
+    await eventually(client.wire.hears)
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 CUT = "✓".encode()

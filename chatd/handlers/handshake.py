@@ -9,7 +9,7 @@ from tornado.websocket import WebSocketHandler
 
 from chatd.accounts import Session
 from chatd.connection import EVERYTHING, Scope, one_group
-from chatd.errors import BadRequest, Invalid, RateLimited, Unavailable
+from chatd.errors import BadRequest, Invalid, RateLimited
 from chatd.handlers.pages import PageHandler
 from chatd.handlers.services import Services
 from chatd.wire import Wire
@@ -43,9 +43,7 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             self.page()
             return
-        self.services.state.check_started()
-        if self.services.state.draining or not self.services.state.ready:
-            raise Unavailable("the server is shutting down; connect again shortly")
+        self.services.state.check_taking_sockets()
         if "upgrade" not in self.request.headers.get("Connection", "").lower():
             raise BadRequest("a WebSocket handshake has the header Connection: Upgrade")
         self.check_origin_allowed()
@@ -57,6 +55,8 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
             if token is not None:
                 self.session = await self.services.accounts.authenticate(token)
                 await self.check_may_open(self.session)
+            # It may have begun to drain since. What follows opens the socket in this very turn.
+            self.services.state.check_taking_sockets()
             await super().get()
 
     def page(self) -> None:
@@ -95,7 +95,7 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
 
     def _check_address_limit(self) -> None:
         limit = self.services.settings.limits.connections_per_address
-        if limit and self.services.addresses.count(self.client_address) >= limit:
+        if limit and self.services.sockets.count(self.client_address) >= limit:
             raise RateLimited("too many connections from this network address", 5)
 
     async def check_may_open(self, session: Session) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from chatd.accounts import Accounts
 from chatd.connection import Flusher
@@ -37,6 +38,12 @@ class ServerState:
         self.epoch = ""
         self._storage_good_until = 0.0
 
+    def check_taking_sockets(self) -> None:
+        """`Unavailable` before the start, while draining, and where the server is broken."""
+        self.check_started()
+        if self.draining or not self.ready:
+            raise Unavailable("the server is shutting down; connect again shortly")
+
     def check_started(self) -> None:
         """`Unavailable` until the storage is open."""
         if not self.epoch:
@@ -53,22 +60,56 @@ class ServerState:
             self._storage_good_until = now + _STORAGE_CHECK_SECONDS
 
 
-class AddressCounter:
-    """How many sockets each network address has open."""
+class Leaver(Protocol):
+    """An open socket, as the drain knows it."""
+
+    def go_away(self) -> None:
+        """Say that the server is stopping, and close."""
+
+
+class OpenSockets:
+    """Every socket from the end of its handshake until it is gone, and where it comes from.
+
+    Wider than the registry: those who have not said who they are yet, and those who have heard
+    ``bye`` and have not answered yet, have sockets too.
+    """
 
     def __init__(self) -> None:
+        self._sockets: dict[Leaver, str] = {}
         self._counts: Counter[str] = Counter()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def __iter__(self) -> Iterator[Leaver]:
+        """All of them; a copy, so that they may close meanwhile."""
+        return iter(list(self._sockets))
 
     def count(self, address: str) -> int:
+        """How many a network address has."""
         return self._counts[address]
 
-    def add(self, address: str) -> None:
+    def add(self, socket: Leaver, address: str) -> None:
+        self._sockets[socket] = address
         self._counts[address] += 1
+        self._none.clear()
 
-    def remove(self, address: str) -> None:
+    def remove(self, socket: Leaver) -> None:
+        """Forget a socket; one that isn't here is ignored."""
+        address = self._sockets.pop(socket, None)
+        if address is None:
+            return
         self._counts[address] -= 1
-        if self._counts[address] <= 0:
+        if not self._counts[address]:
             del self._counts[address]
+        if not self._sockets:
+            self._none.set()
+
+    async def gone(self) -> None:
+        """Return once there is none."""
+        await self._none.wait()
 
 
 @dataclass(frozen=True)
@@ -83,7 +124,7 @@ class Services:
     journal: MessageJournal
     registry: ConnectionRegistry
     directory: Directory
-    addresses: AddressCounter
+    sockets: OpenSockets
     presence: PresenceBoard
     newcomers: asyncio.Semaphore
     """Who connects passes here, a few at a time: a thousand who come back together must not keep

@@ -58,6 +58,7 @@ from chatd.models import (
 _FRAME_SECONDS: Final = 10.0
 """How long the server waits for an ``auth`` or a ``resume`` frame."""
 _BAD_FRAMES: Final = 3
+_RECONNECT: Final = (CloseCode.GOING_AWAY, CloseCode.FLOODING, CloseCode.TIMEOUT)
 _KNOWN_CODES: Final = frozenset(CloseCode)
 _RATE_LIMITED_FRAMES: Final = 100
 
@@ -69,12 +70,10 @@ class SocketHandler(HandshakeHandler):
         super().initialize(services)
         self.connection: Connection | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._address = ""
         # What frames wait for until the connection has started; then there is none.
         self._start_event: asyncio.Event | None = asyncio.Event()
         self._resumed: asyncio.Future[Resume] | None = None
         self._auth_deadline: asyncio.TimerHandle | None = None
-        self._counted = False
         self._bad_frames = 0
         self._rate_limited_frames = 0
 
@@ -83,9 +82,8 @@ class SocketHandler(HandshakeHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         self.set_nodelay(True)
         self._address = self.client_address
-        self.services.addresses.add(self._address)
+        self.services.sockets.add(self, self._address)
         self.forget_request()
-        self._counted = True
         if self.session is not None:
             self._begin(self.session)
         else:
@@ -95,7 +93,9 @@ class SocketHandler(HandshakeHandler):
 
     def _begin(self, session: Session) -> None:
         services, wire = self.services, self.wire
-        assert wire is not None
+        if wire is None or wire.is_closing():
+            # It was told bye, or went, while its token was looked at.
+            return
         if services.accounts.is_ended(session.claims):
             self._end(CloseCode.UNAUTHENTICATED, "signed out")
             return
@@ -176,8 +176,7 @@ class SocketHandler(HandshakeHandler):
             self.connection.pong(data)
 
     def on_close(self) -> None:
-        if self._counted:
-            self.services.addresses.remove(self._address)
+        self.services.sockets.remove(self)
         if self._auth_deadline is not None:
             self._auth_deadline.cancel()
         if self._starting is not None:
@@ -373,12 +372,16 @@ class SocketHandler(HandshakeHandler):
         elif self.wire is not None:
             self.wire.write(encode(frame))
 
-    def _end(self, code: CloseCode, reason: str) -> None:
-        reconnect = code in (CloseCode.FLOODING, CloseCode.TIMEOUT)
+    def go_away(self) -> None:
+        """Say that the server is stopping, and close."""
+        self._end(CloseCode.GOING_AWAY, "the server is stopping", after=1)
+
+    def _end(self, code: CloseCode, reason: str, after: float | None = None) -> None:
+        reconnect = code in _RECONNECT
         if self.connection is not None:
-            self.connection.end(code, reason, reconnect=reconnect)
+            self.connection.end(code, reason, reconnect=reconnect, after=after)
         elif self.wire is not None:
-            self.wire.write(encode(Bye(reason=reason, reconnect=reconnect)))
+            self.wire.write(encode(Bye(reason=reason, reconnect=reconnect, after=after)))
             self.close(code, reason)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
+from chatd.accounts import Session
 from chatd.app import App
-from chatd.errors import Unavailable
+from chatd.errors import CloseCode, Unavailable
 from chatd.models import Draft, Outcome
 from chatd.wire import Wire
 from tests.chat import Chat, Socket, User, delivered, eventually, start_app
@@ -89,6 +92,130 @@ async def test_a_peer_that_answers_no_ping_is_given_up(io_loop: Any, chat: Chat)
         dead.ws.transport.resume_reading()
         assert await dead.closed() in (4408, 1006)
         await alive.settle()
+
+
+@pytest.mark.settings(websocket__ping_seconds=3600)
+async def test_a_peer_that_answers_no_ping_is_let_go_in_the_same_turn(
+    io_loop: Any, chat: Chat, server: App
+) -> None:
+    ann, now = await chat.user("ann@example.org"), asyncio.get_running_loop().time
+    async with ann.socket() as dead:
+        await dead.settle()
+        (connection,), (wire,) = server.registry, wires()
+        dead.ws.transport.pause_reading()
+        connection.keep_alive(now() + 3600, 3600, 20)
+        await asyncio.sleep(0)
+        connection.keep_alive(now() + 3620, 3600, 20)
+        assert not server.registry.is_online(ann.email)
+        assert wire.stream.closed()
+        del connection, wire
+        dead.ws.transport.resume_reading()
+        assert await dead.closed() == 4408
+        assert dead.frames[-1]["type"] == "bye"
+    assert not len(server.services.sockets)
+
+
+async def test_who_was_told_bye_is_not_on_line_however_long_the_answer_takes(
+    io_loop: Any, chat: Chat, server: App
+) -> None:
+    ann = await chat.user("ann@example.org")
+    await ann.create("python")
+    async with ann.socket() as deaf:
+        await deaf.settle()
+        deaf.ws.transport.pause_reading()
+        (connection,) = server.registry
+        connection.end(CloseCode.SLOW_CONSUMER, "slow consumer", reconnect=True)
+        assert not server.registry.is_online(ann.email)
+        assert connection not in server.registry.of_group("python")
+        assert len(server.services.sockets) == 1, "its socket waits for the answer"
+        deaf.ws.transport.resume_reading()
+        assert await deaf.closed() == 4430
+    await eventually(lambda: not len(server.services.sockets))
+
+
+# -- the drain -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def authentication_waits(
+    server: App, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Who authenticates sets the first event, and waits for the second."""
+    came, let_go = asyncio.Event(), asyncio.Event()
+    authenticate = server.services.accounts.authenticate
+
+    async def slow(token: str) -> Session:
+        came.set()
+        await let_go.wait()
+        return await authenticate(token)
+
+    with monkeypatch.context() as fault:
+        fault.setattr(server.services.accounts, "authenticate", slow)
+        yield came, let_go
+
+
+async def test_who_stood_in_line_when_the_drain_began_is_refused(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await chat.user("ann@example.org")
+
+    async def connect() -> int:
+        with pytest.raises(InvalidStatus) as refusal:
+            async with ann.socket():
+                pass
+        return refusal.value.response.status_code
+
+    with authentication_waits(server, monkeypatch) as (came, let_go):
+        newcomers = [asyncio.create_task(connect()) for _ in range(10)]
+        await came.wait()
+        await eventually(server.services.newcomers.locked)
+        drain = asyncio.create_task(server.drain())
+        await eventually(lambda: server.state.draining)
+        let_go.set()
+        assert await asyncio.gather(*newcomers) == [503] * 10
+    await drain
+
+
+async def test_who_has_not_said_who_they_are_hears_bye_too(
+    io_loop: Any, chat: Chat, server: App
+) -> None:
+    async with Socket(chat.socket_url("/v1/ws")) as nobody:
+        await asyncio.gather(server.drain(), nobody.closed())
+        assert nobody.ws.close_code == 1001
+        assert nobody.frames == [
+            {"type": "bye", "reason": "the server is stopping", "reconnect": True, "after": 1.0}
+        ]
+
+
+async def test_who_is_told_bye_while_a_token_is_looked_at_does_not_come_in(
+    io_loop: Any, chat: Chat, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await chat.user("ann@example.org")
+    with authentication_waits(server, monkeypatch) as (came, let_go):
+        async with Socket(chat.socket_url("/v1/ws")) as late:
+            await late.send(type="auth", token=ann.token)
+            await came.wait()
+            drain = asyncio.create_task(server.drain())
+            await late.next("bye")
+            let_go.set()
+            assert await late.closed() == 1001
+            assert [frame["type"] for frame in late.frames] == ["bye"]
+    await drain
+    opened = server.metrics.connections_opened.collect()
+    assert next(sample.value for metric in opened for sample in metric.samples) == 0
+
+
+@pytest.mark.settings(server__drain_seconds=0.2)
+async def test_who_is_deaf_to_bye_does_not_keep_the_server(
+    io_loop: Any, chat: Chat, server: App
+) -> None:
+    ann = await chat.user("ann@example.org")
+    async with ann.socket() as deaf:
+        deaf.ws.transport.pause_reading()
+        await server.drain()
+        assert len(server.services.sockets) == 1, "it did not wait for that one"
+        deaf.ws.transport.resume_reading()
+        assert await deaf.closed() == 1001
 
 
 async def test_draining_answers_what_was_taken_before_it_says_bye(
