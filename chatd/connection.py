@@ -263,8 +263,7 @@ class Connection:
             # The journal may still be telling of a batch that the replay has read.
             return False
         else:
-            self.write(encode(gap_frame(conversation, self.user, run.seq + 1, seq - 1)))
-            self.begin(conversation, seq)
+            self.leave_out(conversation, run.seq + 1, seq)
             run = self._runs[conversation]
             run.seq = seq
         self._claim(conversation, run)
@@ -281,6 +280,16 @@ class Connection:
         """Nothing of the conversation before ``since`` is missing here."""
         if self._held is None and conversation not in self._runs:
             self._runs[conversation] = _run(conversation, since, since - 1)
+
+    def leave_out(self, conversation: Conversation, since: int, seq: int) -> None:
+        """What lies before ``seq``, from ``since`` on, does not come: announce it by a ``gap``."""
+        if self._held is not None or self.closing:
+            return
+        self.expect(conversation, since)
+        run = self._runs[conversation]
+        if run.seq < seq - 1:
+            self.write(encode(gap_frame(conversation, self.user, run.seq + 1, seq - 1)))
+            self.begin(conversation, seq)
 
     def begin(self, conversation: Conversation, since: int) -> None:
         """The unbroken run of this conversation starts at ``since``: behind a gap or a cursor."""

@@ -56,16 +56,19 @@ class FanOut:
         self._observer = observer
         self._gathered: _Stretch | None = None
 
-    def make_way(self, conversation: Conversation, origin: Connection | None) -> None:
-        """Call this before ``origin`` hears that a message of its own was stored: it has got by
-        then what others wrote before that."""
+    def make_way(
+        self, conversation: Conversation, origin: Connection | None, seq: int | None = None
+    ) -> None:
+        """Call this before ``origin`` hears what became of a message of its own, stored as
+        ``seq``: it has got by then what others wrote before that, and heard what is left out."""
+        missed = None if seq is None else self._heads.missed(conversation, seq)
         gathered = self._gathered
-        if gathered is None:
-            return
-        if gathered.conversation != conversation:
+        if missed is not None or (gathered and gathered.conversation != conversation):
             self.flush()
-        elif origin is not None and gathered.origins[-1] is not origin:
+        elif gathered and origin is not None and gathered.origins[-1] is not origin:
             gathered.deliver_to(origin)
+        if missed is not None and seq is not None and origin is not None:
+            origin.leave_out(conversation, missed, seq)
 
     def add(self, message: Message, origin: Connection | None) -> None:
         """Deliver a message behind those before it, at the next `flush` or sooner.

@@ -24,13 +24,18 @@ class Heads:
         self._make_room()
         self._heads.setdefault(conversation, seq)
 
-    def tell(self, conversation: Conversation, seq: int) -> int | None:
-        """Note that ``seq`` is told now; the first seq that was left out before it, if any."""
+    def missed(self, conversation: Conversation, seq: int) -> int | None:
+        """The first seq that is left out where ``seq`` is told next, if any."""
         head = self._heads.get(conversation, seq - 1)
-        if seq > head:
+        return head + 1 if seq > head + 1 else None
+
+    def tell(self, conversation: Conversation, seq: int) -> int | None:
+        """Note that ``seq`` is told now; what `missed` says of it."""
+        missed = self.missed(conversation, seq)
+        if seq > self._heads.get(conversation, seq - 1):
             self._make_room()
             self._heads[conversation] = seq
-        return head + 1 if seq > head + 1 else None
+        return missed
 
     def _make_room(self) -> None:
         if len(self._heads) >= MOST_KNOWN:

@@ -198,7 +198,8 @@ class ChatRouter:
         )
 
         def committed(outcome: Outcome | ChatError) -> None:
-            self._fan_out.make_way(conversation, origin)
+            seq = outcome.message.seq if isinstance(outcome, Stored) else None
+            self._fan_out.make_way(conversation, origin, seq)
             try:
                 done(outcome)
             finally:

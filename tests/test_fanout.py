@@ -41,7 +41,7 @@ class House:
         sender: str = ANN,
     ) -> None:
         """As the router does: the origin hears that it is stored, then it is fanned out."""
-        self.fan_out.make_way(conversation, origin)
+        self.fan_out.make_way(conversation, origin, seq)
         if origin is not None:
             origin.write(numbered(1000 + seq))
         self.fan_out.add(Message(f"id{seq}", conversation, seq, sender, f"text {seq}", 0), origin)
@@ -145,7 +145,7 @@ def test_a_hole_is_announced_to_all(house: House) -> None:
     house.say(7, a)
     house.say(9, a)
     house.fan_out.flush()
-    assert house.took(ann) == [1, 2, "gap 3-4", 5, 6, 1007, 1009, "gap 8-8"]
+    assert house.took(ann) == [1, 2, "gap 3-4", 5, 6, 1007, "gap 8-8", 1009]
     assert house.took(bob) == [1, 2, "gap 3-4", 5, 6, 7, "gap 8-8", 9]
 
 
