@@ -27,6 +27,8 @@ _DRAFT_CHARS: Final = 1000
 """What a waiting draft weighs besides its text, in characters' worth of memory."""
 _TURN_SECONDS: Final = 0.01
 _DOUBTFUL: Final = 100_000
+_SAID_FOR: Final = 1.0
+"""Seconds for which an outage is told of: it fails every batch, and a log had better not fill."""
 
 
 class Appender(Protocol):
@@ -66,6 +68,7 @@ class MessageJournal:
         self._chars = 0
         # The ids of drafts that the storage may have stored without being able to say so.
         self._doubtful: dict[str, None] = {}
+        self._outage_said_until = 0.0
         self._closed = False
         self._on_pause: Callable[[], None] = _nothing
         self._wake = asyncio.Event()
@@ -157,7 +160,7 @@ class MessageJournal:
         try:
             outcomes: list[Outcome] = await self._storage.append([draft for draft, _ in batch])
         except Exception as error:
-            self._observer.failed("journal.append_failed", error)
+            self._say_failed(error)
             refusal = error if isinstance(error, Unavailable) else _not_stored()
             for draft, done in batch:
                 self._doubt(draft)
@@ -173,6 +176,14 @@ class MessageJournal:
                 await asyncio.sleep(0)
                 turn = loop.time()
         self._pause()
+
+    def _say_failed(self, error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            now = asyncio.get_running_loop().time()
+            if now < self._outage_said_until:
+                return
+            self._outage_said_until = now + _SAID_FOR
+        self._observer.failed("journal.append_failed", error)
 
     def _doubt(self, draft: Draft) -> None:
         if len(self._doubtful) >= _DOUBTFUL:

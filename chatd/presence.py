@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -91,10 +90,13 @@ class PresenceBoard:
                     connection.write(frame)
 
     async def store(self) -> None:
-        """Store when the users who went were last seen; tried again next time if that fails."""
+        """Store when the users who went were last seen; tried again soon if that fails."""
         seen = dict(self._seen)
         if not seen:
             return
-        with contextlib.suppress(Unavailable):
+        try:
             await self._storage.touch_last_seen(seen)
+        except Unavailable:
+            self._wake.set()
+        else:
             self._seen = dict(self._seen.items() - seen.items())

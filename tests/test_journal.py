@@ -239,6 +239,20 @@ async def test_many_short_texts_fill_it_as_well(io_loop: Any, room: Room) -> Non
     assert not room.journal.full
 
 
+@pytest.mark.parametrize(
+    ("error", "times"), [(Unavailable("the disk is full"), 1), (ValueError("a bug"), 5)]
+)
+async def test_an_outage_is_not_told_of_with_every_batch(
+    io_loop: Any, room: Room, error: Exception, times: int
+) -> None:
+    room.storage.failures += [error] * 5
+    for number in range(5):
+        room.submit(number)
+        await room.idle()
+    assert room.told == [f"unavailable {number}" for number in range(5)]
+    assert room.observer.failures == [("journal.append_failed", error)] * times
+
+
 async def test_a_failed_batch_makes_room_too(io_loop: Any, room: Room) -> None:
     room.storage.failures.append(Unavailable("no"))
     room.submit(1, "x" * 100_000)

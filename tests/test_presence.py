@@ -263,6 +263,19 @@ async def test_what_could_not_be_stored_is_stored_the_next_time(
     assert room.storage.seen == {ANN: 3, BOB: 2}
 
 
+async def test_what_could_not_be_stored_is_tried_again_by_itself(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.presence._GATHER_SECONDS", 0.01)
+    task = asyncio.create_task(room.board.run_forever())
+    room.storage.out = True
+    room.go(room.come(ANN)[0])
+    await eventually(lambda: room.storage.calls > 1)
+    room.storage.out = False
+    await eventually(lambda: list(room.storage.seen) == [ANN])
+    task.cancel()
+
+
 async def test_who_goes_while_others_are_being_stored_is_stored_next(
     io_loop: Any, room: Room
 ) -> None:
