@@ -23,7 +23,7 @@ from chatd.handlers import auth, groups, health, messages, pages, users
 from chatd.handlers import socket as sockets
 from chatd.handlers.api import ApiHandler
 from chatd.handlers.base import GuardedHandler, NothingHere, Route
-from chatd.handlers.services import OpenSockets, ServerState, Services
+from chatd.handlers.services import OpenRequests, OpenSockets, ServerState, Services
 from chatd.ids import HttpSource, LocalSource, UuidPool, UuidSource
 from chatd.journal import MessageJournal
 from chatd.keepalive import KeepAlive
@@ -146,6 +146,7 @@ class App:
             registry=self.registry,
             directory=directory,
             sockets=OpenSockets(),
+            requests=OpenRequests(),
             presence=self.presence,
             newcomers=newcomers,
             replayer=Replayer(
@@ -340,6 +341,8 @@ class App:
         for socket in sockets:
             socket.go_away()
         await self._within(0.3 * seconds, self._everybody_gone())
+        left = ends_at - 0.2 * seconds - asyncio.get_running_loop().time()
+        await self._within(left, self.services.requests.answered())
         await self.stop(ends_at)
 
     async def _within(self, seconds: float, work: Awaitable[object]) -> None:
@@ -350,7 +353,7 @@ class App:
             self.log.warning(
                 "server.drain_timeout",
                 connections=len(self.services.sockets),
-                unanswered=len(self.journal),
+                unanswered=len(self.journal) + len(self.services.requests),
             )
 
     async def _everybody_gone(self) -> None:

@@ -46,6 +46,7 @@ class Operation(NamedTuple):
     body: Model | None = None
     example: Mapping[str, object] | None = None
     public: bool = False
+    while_draining: bool = False
 
 
 class Parameter(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from chatd.errors import (
@@ -118,14 +120,14 @@ class ApiHandler(GuardedHandler):
     def compute_etag(self) -> None:
         """None: what may change from one moment to the next is not cached, nor answered 304."""
 
-    def reply(self, body: BaseModel | None, status: int) -> None:
-        """Answer with this status and, where there is one, this body."""
+    async def reply(self, body: BaseModel | None, status: int) -> None:
+        """Answer with this status and, where there is one, this body; return once the system has
+        all of it, or the client is gone."""
         self.set_status(status)
-        if body is None:
-            self.finish()
-            return
-        self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(body.model_dump_json())
+        if body is not None:
+            self.set_header("Content-Type", "application/json; charset=utf-8")
+        with contextlib.suppress(StreamClosedError):
+            await self.finish(None if body is None else body.model_dump_json())
 
 
 def _refuse_constant(name: str) -> float:
@@ -163,17 +165,20 @@ def operation(
     def decorate(method: _Method) -> Callable[..., Awaitable[None]]:
         @functools.wraps(method)
         async def answer(self: ApiHandler, **arguments: Any) -> None:
-            if not spec.public:
-                await self.authenticate()
-            query = self.read_query(spec.query)
-            if query is not None:
-                arguments["query"] = query
-            body = self.read_body(spec.body)
-            if body is not None:
-                arguments["body"] = body
-            result = await method(self, **arguments)
-            reply = result if isinstance(result, Reply) else Reply(default_status, result)
-            self.reply(reply.body, reply.status)
+            if not spec.while_draining:
+                self.services.state.check_taking_requests()
+            with self.services.requests.one():
+                if not spec.public:
+                    await self.authenticate()
+                query = self.read_query(spec.query)
+                if query is not None:
+                    arguments["query"] = query
+                body = self.read_body(spec.body)
+                if body is not None:
+                    arguments["body"] = body
+                result = await method(self, **arguments)
+                reply = result if isinstance(result, Reply) else Reply(default_status, result)
+                await self.reply(reply.body, reply.status)
 
         answer.operation = spec  # type: ignore[attr-defined]
         return answer

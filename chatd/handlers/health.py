@@ -20,6 +20,7 @@ class LiveHandler(ApiHandler):
         _TAG,
         answers={200: Answer("It does.", HealthView)},
         public=True,
+        while_draining=True,
     )
     async def get(self) -> HealthView:
         return HealthView(status="ok")
@@ -31,6 +32,7 @@ class ReadyHandler(ApiHandler):
         _TAG,
         answers={200: Answer("It can.", HealthView)},
         public=True,
+        while_draining=True,
     )
     async def get(self) -> HealthView:
         state = self.services.state
@@ -51,6 +53,7 @@ class MetricsHandler(ApiHandler):
         Unauthenticated,
         answers={200: Answer("The metrics.", media_type="text/plain")},
         public=True,
+        while_draining=True,
     )
     async def get(self) -> None:
         self._check_reader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -43,6 +44,11 @@ class ServerState:
         self.check_started()
         if self.draining or not self.ready:
             raise Unavailable("the server is shutting down; connect again shortly")
+
+    def check_taking_requests(self) -> None:
+        """`Unavailable` while draining."""
+        if self.draining:
+            raise Unavailable("the server is shutting down; try again shortly")
 
     def check_started(self) -> None:
         """`Unavailable` until the storage is open."""
@@ -112,6 +118,34 @@ class OpenSockets:
         await self._none.wait()
 
 
+class OpenRequests:
+    """The REST requests that are being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A request is being answered for as long as this is entered."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def answered(self) -> None:
+        """Return once there is none."""
+        await self._none.wait()
+
+
 @dataclass(frozen=True)
 class Services:
     """The rooms of the server, as the handlers are given them."""
@@ -125,6 +159,7 @@ class Services:
     registry: ConnectionRegistry
     directory: Directory
     sockets: OpenSockets
+    requests: OpenRequests
     presence: PresenceBoard
     newcomers: asyncio.Semaphore
     """Who connects passes here, a few at a time: a thousand who come back together must not keep
