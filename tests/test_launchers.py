@@ -43,6 +43,7 @@ def made(first_use: FirstUse) -> Checkout:
     (checkout.root / "failing").unlink(missing_ok=True)
     (checkout.site / "sitecustomize.py").unlink(missing_ok=True)
     assert checkout.run().status == 0
+    checkout.brings("libfaketime/vendor/libfaketime/src/libfaketime.so.1")
     return checkout
 
 
@@ -233,9 +234,9 @@ def test_a_folder_that_cant_be_written_is_told(fresh: Checkout) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A folder to be all of PATH: it has curl, Chromium and mongod, and no apt-get."""
+    """A folder to be all of PATH: it has all that tests drive, and no apt-get."""
     folder = tmp_path / "path"
-    for name in ("curl", "chromium", "mongod"):
+    for name in ("curl", "chromium", "mongod", "strace", "unshare"):
         program(folder, name, "exit 0")
     return folder
 
@@ -251,22 +252,57 @@ def test_bin_chatd_runs_in_the_environment_of_the_tests_and_keeps_it(
 
 
 def test_without_arguments_every_check_runs(made: Checkout, path: Path) -> None:
+    made.interpreter_starts_with("os.cpu_count = lambda: 2")
     ended = made.run(launcher="test", PATH=str(path))
-    assert [[tool["tool"], *tool["arguments"]] for tool in ended.tools] == [
-        ["ruff", "check", "."],
-        ["ruff", "format", "--check", "."],
-        ["mypy"],
-        ["pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--cov"],
-    ]
+    *others, (pytest, *arguments) = ([tool["tool"], *tool["arguments"]] for tool in ended.tools)
+    assert others == [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+    assert (pytest, arguments.pop()) == ("pytest", "--cov")
+    assert arguments[:4] == ["-n", "3", "--dist", "loadfile"]
     assert ended.status == 0
     assert ended.last_line.startswith("chatd: all green in ")
 
 
-def test_with_arguments_only_pytest_runs_with_them(made: Checkout, path: Path) -> None:
-    ended = made.run("tests/test_x.py", "-k", "y", launcher="test", PATH=str(path))
-    assert [[tool["tool"], *tool["arguments"]] for tool in ended.tools] == [
-        ["pytest", "tests/test_x.py", "-k", "y"]
+@pytest.mark.parametrize("room", [True, False])
+def test_the_tests_write_into_memory_where_there_is_room(
+    made: Checkout, path: Path, room: bool
+) -> None:
+    free = 2**40 if room else 2**20
+    made.interpreter_starts_with(
+        "import pathlib, shutil, types\n"
+        "pathlib.Path.is_dir = lambda path: True\n"
+        f"shutil.disk_usage = lambda path: types.SimpleNamespace(free={free})\n"
+        f"import tempfile; real = tempfile.TemporaryDirectory\n"
+        f"tempfile.TemporaryDirectory = lambda prefix, dir: real(prefix=prefix, dir={str(path)!r})"
+    )
+    ended = made.run(launcher="test", PATH=str(path))
+    *_, option, folder, _ = ended.tools[-1]["arguments"]
+    assert (option == "--basetemp") is room
+    assert folder.startswith(str(path / "chatd-tests-")) is room
+    assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("arguments", [["--full"], ["--full", "--seed", "5"]])
+def test_the_full_counts_are_pytest_s_concern_and_every_check_runs(
+    made: Checkout, path: Path, arguments: list[str]
+) -> None:
+    ended = made.run(*arguments, launcher="test", PATH=str(path))
+    assert [tool["tool"] for tool in ended.tools] == ["ruff", "ruff", "mypy", "pytest"]
+    assert ended.tools[-1]["arguments"][-1 - len(arguments) :] == ["--cov", *arguments]
+
+
+def test_mutants_are_run_instead_of_all_else(made: Checkout, path: Path) -> None:
+    ended = made.run("--mutants", "one", "two", launcher="test", PATH=str(path))
+    assert [(tool["tool"], tool["arguments"]) for tool in ended.tools] == [
+        ("mutants", ["one", "two"])
     ]
+
+
+def test_with_arguments_only_pytest_runs_with_them(made: Checkout, path: Path) -> None:
+    for arguments in (["tests/test_x.py", "-k", "y"], ["tests/test_x.py", "--full"]):
+        ended = made.run(*arguments, launcher="test", PATH=str(path))
+        assert [[tool["tool"], *tool["arguments"]] for tool in ended.tools] == [
+            ["pytest", *arguments]
+        ]
 
 
 def test_settings_of_chatd_do_not_reach_the_tests(made: Checkout, path: Path) -> None:
@@ -329,16 +365,15 @@ def test_others_than_root_leave_apt_alone(made: Checkout, path: Path) -> None:
 
 @pytest.fixture
 def bundled(made: Checkout) -> Iterator[Path]:
-    """The folder of `.venv` in which the test extra leaves its mongod."""
-    (site,) = made.venv.glob("lib/python*/site-packages")
-    yield site / "fiftyone" / "db" / "bin"
-    shutil.rmtree(site / "fiftyone", ignore_errors=True)
+    """The mongod that the test extra leaves in `.venv`, empty."""
+    mongod = made.brings("fiftyone/db/bin/mongod")
+    yield mongod
+    mongod.unlink()
 
 
 def test_a_mongod_in_venv_will_do(made: Checkout, path: Path, bundled: Path) -> None:
     (path / "mongod").unlink()
-    bundled.mkdir(parents=True)
-    program(bundled, "mongod", '[ "$*" = --version ]')
+    program(bundled.parent, bundled.name, '[ "$*" = --version ]')
     ended = made.run("tests", launcher="test", PATH=str(path))
     assert ended.tools[0]["arguments"] == ["tests"]
 
@@ -383,3 +418,15 @@ def test_a_mongod_that_does_not_run_is_told_and_fails_in_ci(
     assert ended.tools[0]["arguments"] == ["-m", "not mongod", "tests"]
     assert ended.status == 1
     assert ended.last_line == f"chatd: FAILED: no mongod tests as {named} does not run"
+
+
+def test_what_the_machine_does_not_give_is_told_and_fails_in_ci(made: Checkout, path: Path) -> None:
+    program(path, "unshare", "exit 1")
+    made.brings("libfaketime/vendor/libfaketime/src/libfaketime.so.1").unlink()
+    ended = made.run("tests", launcher="test", PATH=str(path), CI="true")
+    assert ended.tools[0]["arguments"] == ["-m", "not faketime and not mount", "tests"]
+    assert ended.status == 1
+    assert ended.last_line == (
+        "chatd: FAILED: no faketime tests as libfaketime is missing, "
+        "no mount tests as a tmpfs can't be mounted"
+    )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chatd.app import App
+from chatd.app import App, documented_operations
+from chatd.openapi import asyncapi_document, openapi_document
 from tests.chat import Chat, start_app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documents() -> Iterator[None]:
+    """What servers say of themselves is alike for all, and is half of what their start costs."""
+    openapi, asyncapi = openapi_document(documented_operations()), asyncapi_document()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chatd.app.openapi_document", lambda _: openapi)
+        patch.setattr("chatd.app.asyncapi_document", lambda: asyncapi)
+        yield
 
 
 @pytest.fixture

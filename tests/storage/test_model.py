@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
@@ -27,6 +28,7 @@ from chatd.models import (
     pair_conversation,
 )
 from chatd.storage.base import Storage
+from tests.counts import Scale
 from tests.storage.conftest import Adapter
 from tests.storage.model import Model
 from tests.storage.samples import ANN, BOB, CAT, walk
@@ -135,10 +137,20 @@ async def _summaries(storage: Storage, user: str, last: Summary | None) -> list[
     return await storage.summaries(user, after=after, limit=2)
 
 
-def test_any_calls_give_what_the_model_gives(io_loop: IOLoop, adapter: Adapter) -> None:
+@pytest.fixture
+def examples(request: pytest.FixtureRequest, scale: Scale) -> int:
+    """How many to try: fewer in MongoDB, where a new store takes a third of a second."""
+    if request.node.get_closest_marker("mongod"):
+        return scale(30, 300)
+    return scale(100, 1_000)
+
+
+def test_any_calls_give_what_the_model_gives(
+    io_loop: IOLoop, adapter: Adapter, examples: int
+) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(st.lists(calls, max_size=25))
     def run(made: list[Call]) -> None:
         async def check() -> None:
@@ -156,11 +168,11 @@ def test_any_calls_give_what_the_model_gives(io_loop: IOLoop, adapter: Adapter) 
 
 
 def test_what_any_calls_stored_is_there_after_opening_again(
-    io_loop: IOLoop, durable: Adapter
+    io_loop: IOLoop, durable: Adapter, examples: int
 ) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples // 3, deadline=None)
     @given(st.lists(st.lists(calls, max_size=10), min_size=2, max_size=3))
     def run(lives: list[list[Call]]) -> None:
         async def check() -> None:

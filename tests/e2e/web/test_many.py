@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from chatd.models import group_conversation, now_ms, pair_conversation
+from tests.counts import Scale
 from tests.e2e.server import Server
 from tests.e2e.web.conftest import MakeAccount, MakeVisitor
 from tests.e2e.web.filled import HOUR_MS, Filler, draft, fill, to_group
@@ -19,8 +21,6 @@ pytestmark = pytest.mark.browser
 
 log = logging.getLogger(__name__)
 
-MESSAGES: Final = 10_000
-READ: Final = 9_000
 CONVERSATIONS: Final = 500
 MOST_ROWS: Final = 260
 """More rows than these never stand in the page at once."""
@@ -28,6 +28,13 @@ MOST_ROWS: Final = 260
 READERS: Final = tuple(f"reader{number}@example.org" for number in range(9))
 WRITERS: Final = ("bob@example.org", "cat@example.org")
 ANN: Final = "ann@example.org"
+
+
+class Long(NamedTuple):
+    """A conversation many times as long as what stands in the page, of which much is read."""
+
+    messages: int
+    read: int
 
 
 def friend(number: int) -> str:
@@ -39,17 +46,17 @@ def text(seq: int) -> str:
     return f"message {seq}" + " and so on" * (seq * 7 % 11) + "\nmore" * (seq % 17 // 13)
 
 
-async def fill_long(filler: Filler) -> None:
+async def fill_long(long: Long, filler: Filler) -> None:
     """Two groups, in which others have written: a long one, and one where more will be written."""
-    start = now_ms() - (MESSAGES + 1) * HOUR_MS
-    for name, count in (("long", MESSAGES), ("lively", 400)):
+    start = now_ms() - (long.messages + 1) * HOUR_MS
+    for name, count in (("long", long.messages), ("lively", 400)):
         await filler.group(name, (*WRITERS, *READERS), start)
         await filler.written(
             to_group(name, WRITERS[seq // 3 % 2], text(seq), start + seq * HOUR_MS)
             for seq in range(1, count + 1)
         )
     for reader in READERS:
-        await filler.read(group_conversation("long"), reader, READ, now_ms())
+        await filler.read(group_conversation("long"), reader, long.read, now_ms())
         await filler.read(group_conversation("lively"), reader, 300, now_ms())
 
 
@@ -66,11 +73,16 @@ async def fill_many(filler: Filler) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def long(scale: Scale) -> Long:
+    return scale(Long(messages=3_000, read=2_000), Long(messages=10_000, read=9_000))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, long: Long) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("many")
     server = Server(folder)
     fill(folder / "chatd.db", fill_many)
-    fill(folder / "chatd.db", fill_long)
+    fill(folder / "chatd.db", partial(fill_long, long))
     server.start()
     yield server
     server.close()
@@ -210,18 +222,20 @@ def jump(visitor: Visitor) -> Locator:
 # -- one long conversation ---------------------------------------------------------------------
 
 
-def test_a_long_conversation_opens_where_the_unread_begin(visitor: MakeVisitor) -> None:
+def test_a_long_conversation_opens_where_the_unread_begin(visitor: MakeVisitor, long: Long) -> None:
     someone = reader(visitor, READERS[0])
     shown = in_view(someone)
-    assert {READ + 1, READ + 2} < shown.keys()
-    expect(someone.log.locator(f"[data-seq='{READ}']")).to_be_in_viewport()
-    left = MESSAGES - max(shown)
+    assert {long.read + 1, long.read + 2} < shown.keys()
+    expect(someone.log.locator(f"[data-seq='{long.read}']")).to_be_in_viewport()
+    left = long.messages - max(shown)
     name = f"Jump to the newest, {left} new messages"
     expect(someone.button(name)).to_be_visible()
     expect(someone.badge("long")).to_have_text(f"{left} unread")
 
 
-def test_scrolling_up_shows_every_message_and_nothing_moves_by_itself(visitor: MakeVisitor) -> None:
+def test_scrolling_up_shows_every_message_and_nothing_moves_by_itself(
+    visitor: MakeVisitor, long: Long
+) -> None:
     someone = reader(visitor, READERS[1])
     watch = Watch(someone.log)
     start = someone.log.get_by_text("This is where the conversation starts.")
@@ -229,23 +243,25 @@ def test_scrolling_up_shows_every_message_and_nothing_moves_by_itself(visitor: M
     someone.page.mouse.wheel(0, -3000)
     expect(start).to_be_in_viewport()
     watch.expect_whole()
-    watch.expect_seen(1, READ)
+    watch.expect_seen(1, long.read)
     log.info("slowest frame while scrolling up: %d ms", watch.slowest)
 
 
-def test_scrolling_down_again_shows_every_message_to_the_last(visitor: MakeVisitor) -> None:
+def test_scrolling_down_again_shows_every_message_to_the_last(
+    visitor: MakeVisitor, long: Long
+) -> None:
     someone = reader(visitor, READERS[2])
     watch = Watch(someone.log)
-    middle = someone.log.locator(f"[data-seq='{READ - 600}']")
+    middle = someone.log.locator(f"[data-seq='{long.read - 600}']")
     wheel(someone.page, -3000, middle)
-    last = someone.log.locator(f"[data-seq='{MESSAGES}']")
+    last = someone.log.locator(f"[data-seq='{long.messages}']")
     wheel(someone.page, 3000, last)
     while jump(someone).is_visible():
         someone.page.mouse.wheel(0, 3000)
         frames(someone.page)
     expect(last).to_be_in_viewport(ratio=1)
     watch.expect_whole()
-    watch.expect_seen(READ - 600, MESSAGES)
+    watch.expect_seen(long.read - 600, long.messages)
     someone.expect_unread("long", 0)
     log.info("slowest frame while scrolling down: %d ms", watch.slowest)
 
@@ -260,12 +276,12 @@ def test_scrolling_down_again_shows_every_message_to_the_last(visitor: MakeVisit
     ],
 )
 def test_with_the_keyboard_one_scrolls_smoothly_over_the_ends_of_pages(
-    visitor: MakeVisitor, email: str, key: str, goes: int
+    visitor: MakeVisitor, long: Long, email: str, key: str, goes: int
 ) -> None:
     someone = reader(visitor, email)
     watch = Watch(someone.log)
     someone.log.focus()
-    goal = someone.log.locator(f"[data-seq='{READ + goes}']")
+    goal = someone.log.locator(f"[data-seq='{long.read + goes}']")
     while not goal.count():
         someone.page.keyboard.press(key)
         frames(someone.page)
@@ -275,15 +291,15 @@ def test_with_the_keyboard_one_scrolls_smoothly_over_the_ends_of_pages(
     assert moved["up" if goes < 0 else "down"] <= 1, "never the other way"
 
 
-def test_from_far_above_one_jumps_to_the_newest(visitor: MakeVisitor) -> None:
+def test_from_far_above_one_jumps_to_the_newest(visitor: MakeVisitor, long: Long) -> None:
     someone = reader(visitor, READERS[4])
     jump(someone).click()
-    last = someone.log.locator(f"[data-seq='{MESSAGES}']")
+    last = someone.log.locator(f"[data-seq='{long.messages}']")
     expect(last).to_be_in_viewport(ratio=1)
     expect(jump(someone)).to_be_hidden()
     someone.expect_unread("long", 0)
     watch = Watch(someone.log)
-    wheel(someone.page, -3000, someone.log.locator(f"[data-seq='{MESSAGES - 500}']"))
+    wheel(someone.page, -3000, someone.log.locator(f"[data-seq='{long.messages - 500}']"))
     watch.expect_whole()
     jump(someone).click()
     expect(last).to_be_in_viewport(ratio=1)
