@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,6 +19,9 @@ from chatd.errors import (
 from chatd.models import User, now_ms
 from chatd.security import Claims, IssuedToken, Passwords, Tokens
 from chatd.storage.base import Storage
+
+_CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
+"""As far as the clock may be ahead at a start without a token that was revoked being good again."""
 
 
 class Buckets(Protocol):
@@ -95,8 +98,11 @@ class Accounts:
         self._generations: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Read which tokens are revoked."""
-        self._revoked = set(await self._storage.revoked_tokens(now_ms()))
+        """Read which tokens are revoked.
+
+        Those that have just ended too: if the clock is ahead, and is set right, they begin anew.
+        """
+        self._revoked = set(await self._storage.revoked_tokens(now_ms() - _CLOCK_AHEAD_MS))
 
     async def sign_in(self, email: str, password: str, address: str) -> SignIn:
         """Sign in, or sign up where the e-mail address is new.

@@ -309,7 +309,8 @@ class App:
 
     def _log_request(self, handler: RequestHandler) -> None:
         request, status = handler.request, handler.get_status()
-        seconds = request.request_time()
+        # By the wall clock, which may have been set back meanwhile.
+        seconds = max(0.0, request.request_time())
         if isinstance(handler, ApiHandler):
             # A client may invent any method; a label for each would be without end.
             known = request.method in handler.SUPPORTED_METHODS

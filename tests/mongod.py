@@ -200,9 +200,13 @@ class ReplicaSet:
         if len(hosts) > 1:
             config["settings"] = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200}
         self.members[0].command("replSetInitiate", config)
+        self.complete()
+        self.primary()
+
+    def complete(self) -> None:
+        """Return once every member is one that may be lost: it has caught up with the others."""
         while not all(_is(m, "isWritablePrimary") or _is(m, "secondary") for m in self.members):
             time.sleep(POLL_SECONDS)
-        self.primary()
 
     def primary(self) -> Mongod:
         """The member that takes writes, as soon as there is one; the test's timeout ends it."""

@@ -36,15 +36,38 @@ class Mutant(NamedTuple):
     """What the failing test's output has in it."""
 
 
+# Messages are told of 50 ms before they are committed; a kill has to fall between the two.
+_EARLY: Final = (
+    "if isinstance(results[0], list):\n"
+    "    jobs[0].future.get_loop().call_soon_threadsafe(_resolve, jobs, results)\n"
+    '    __import__("time").sleep(0.05)'
+)
+
 MUTANTS: Final = (
-    # -- G1: a `sent` message is never lost ---------------------------------------------------
+    # -- G1, G2: what is sent is never lost, what is delivered is stored -----------------------
     Mutant(
         "sqlite-does-not-wait-for-the-disk",
         "storage/sqlite/schema.py",
         'db.execute("PRAGMA synchronous = FULL")',
         'db.execute("PRAGMA synchronous = NORMAL")',
-        "tests/storage/test_sqlite.py::test_the_writer_syncs_the_log_at_every_commit",
-        "assert 1 == 2",
+        "tests/e2e/faults/test_kill.py::test_power_cuts_at_random_instants",
+        "acked, not stored",
+    ),
+    Mutant(
+        "sqlite-acks-before-the-commit",
+        "storage/sqlite/writer.py",
+        'self._db.execute("COMMIT")',
+        f'{_EARLY}\nself._db.execute("COMMIT")',
+        "tests/e2e/faults/test_kill.py::test_kills_at_random_instants[sqlite]",
+        "acked, not stored",
+    ),
+    Mutant(
+        "sqlite-delivers-before-the-sync",
+        "storage/sqlite/writer.py",
+        'self._db.execute("COMMIT")',
+        f'{_EARLY}\nself._db.execute("COMMIT")',
+        "tests/e2e/faults/test_kill.py::test_power_cuts_at_every_kth_call_that_writes[fdatasync]",
+        "delivered, not stored",
     ),
     Mutant(
         "mongo-does-not-wait-for-the-majority",
@@ -155,14 +178,6 @@ MUTANTS: Final = (
         "receipt that was not true: ",
     ),
     Mutant(
-        "what-is-held-back-during-a-replay-is-lost",
-        "connection.py",
-        "held, self._held = self._held or [], None",
-        "held, self._held = [], None",
-        "tests/e2e/faults/test_cuts.py::test_cuts_at_random_bytes[memory]",
-        "missing: ",
-    ),
-    Mutant(
         "what-was-swallowed-counts-as-delivered",
         "connection.py",
         "self._ping_number = (self._ping_number + 1) & 0xFFFF",
@@ -226,7 +241,7 @@ MUTANTS: Final = (
         "_store_places(db, moves, written)",
         "pass",
         "tests/e2e/faults/test_receipts.py::test_a_frozen_recipient_is_no_receipt[sqlite-in-time]",
-        "== [14]",
+        "AssertionError",
     ),
     Mutant(
         "sqlite-stores-no-time-of-delivery",
@@ -254,7 +269,7 @@ MUTANTS: Final = (
         "]\n"
         "asyncio.get_running_loop().create_task(self._storage.advance(marks))",
         "tests/e2e/faults/test_receipts.py::test_what_was_told_outlives_kills[sqlite]",
-        "AssertionError",
+        "told, not stored: ",
     ),
     Mutant(
         "a-receipt-is-told-before-it-is-synced",
@@ -266,7 +281,7 @@ MUTANTS: Final = (
         "]\n"
         "asyncio.get_running_loop().create_task(self._storage.advance(marks))",
         "tests/e2e/faults/test_receipts.py::test_what_was_told_outlives_power_cuts",
-        "AssertionError",
+        "told, not stored: ",
     ),
     # -- G7: a slow consumer costs little, and nobody else ------------------------------------
     Mutant(

@@ -15,11 +15,14 @@ from tests.chat import PATIENCE, Answer
 _READ_BYTES = 65_536
 
 
-async def send_raw(url: str, request: str, body: bytes = b"") -> Answer:
+async def send_raw(
+    url: str, request: str, body: bytes = b"", *, patience: float = PATIENCE
+) -> Answer:
     """Send a request's head, with ``Connection: close``, and its body; what was answered.
 
     ``request`` is the request line and, a line each, the headers. The answer is heard while
-    the body is still being sent, and counts even where the server then reads no further.
+    the body is still being sent, and counts even where the server then reads no further, after
+    ``patience`` seconds at most.
     """
     address = urlsplit(url)
     head = "\r\n".join([*request.splitlines(), "Connection: close", "", ""])
@@ -28,7 +31,7 @@ async def send_raw(url: str, request: str, body: bytes = b"") -> Answer:
         connection.setblocking(False)
         await loop.sock_connect(connection, (address.hostname, address.port))
         sending = asyncio.create_task(_send(connection, head.encode("latin-1") + body))
-        data = await asyncio.wait_for(_receive(connection), PATIENCE)
+        data = await asyncio.wait_for(_receive(connection), patience)
         sending.cancel()
         await asyncio.wait([sending])
     return _answer(data)

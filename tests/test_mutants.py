@@ -53,6 +53,21 @@ def test_its_test_is_there(mutant: Mutant) -> None:
     assert isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
+JUDGE = "test_checker.py"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in (ROOT / "tests/e2e/faults").glob("test_*.py") if path.name != JUDGE],
+    ids=lambda path: path.stem,
+)
+def test_what_shows_a_promise_has_a_fault_and_stands_in_the_docs(path: Path) -> None:
+    assert any(mutant.test.startswith(f"tests/e2e/faults/{path.name}::") for mutant in MUTANTS)
+    assert f"`{path.name}`" in (ROOT / "docs/guarantees.md").read_text().replace(
+        "tests/e2e/faults/", ""
+    )
+
+
 @pytest.mark.parametrize("line", ["this stands nowhere", ""])
 def test_a_line_that_does_not_stand_there_once_is_told(line: str, tmp_path: Path) -> None:
     (mutant,) = chosen([CHEAP])

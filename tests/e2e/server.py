@@ -46,6 +46,15 @@ class Server:
 
     def start(self, port: int = 0) -> str:
         """Start it; returns the address it says it listens on."""
+        self.launch(port)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("chatd: listening on http://"), self.log.read_text()
+        self.url = line.split()[-1]
+        return self.url
+
+    def launch(self, port: int = 0) -> None:
+        """Start its process, and don't wait for it."""
         self.close()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -55,11 +64,6 @@ class Server:
                 stderr=log,
                 text=True,
             )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("chatd: listening on http://"), self.log.read_text()
-        self.url = line.split()[-1]
-        return self.url
 
     def restart(self) -> str:
         """Start it again where it was, as browsers stay at an address."""

@@ -26,7 +26,7 @@ from chatd.models import (
     pair_conversation,
 )
 from tests.chat import Json, User
-from tests.e2e.faults.log import Acked, Closed, Gap, Log, Receipt, Received, Refused, Sent
+from tests.e2e.faults.log import Acked, Bye, Closed, Gap, Log, Receipt, Received, Refused, Sent
 
 _RETRY_SECONDS = 0.05
 _PAUSE_SECONDS = 0.2
@@ -37,11 +37,18 @@ class Device:
     """One of a user's devices; to be entered with ``async with``."""
 
     def __init__(
-        self, user: User, name: str = "", *, url: str | None = None, resume: bool = False
+        self,
+        user: User,
+        name: str = "",
+        *,
+        url: str | None = None,
+        resume: bool = False,
+        fetch_after: float = 0,
     ) -> None:
         """``url``: where sockets connect, the server itself where it is None; a list of servers
         or a proxy may be set later. ``resume``: it keeps cursors and names them on connecting,
-        else it leaves what it missed to the server."""
+        else it leaves what it missed to the server. ``fetch_after``: seconds until it pages
+        through a gap."""
         self.user = user
         self.log = Log(user.email, name or user.email)
         self.url = url
@@ -49,6 +56,7 @@ class Device:
         self.ready = asyncio.Event()
         self.refused: set[str] = set()
         self._resume = resume
+        self._fetch_after = fetch_after
         self._epoch: str | None = None
         self._have: dict[str, set[int]] = {}
         self._tops: dict[str, int] = {}
@@ -78,6 +86,8 @@ class Device:
         if running is not None:
             running.cancel()
             await asyncio.wait([running, *self._fetching])
+            if not running.cancelled():
+                running.result()  # raises what has ended it before
 
     async def _keep_connected(self) -> None:
         try:
@@ -101,7 +111,8 @@ class Device:
             await loop.create_connection(lambda: socket, parts.hostname, parts.port)
             self._socket = socket
             code = await socket.closed
-            self.log.events.append(Closed(code, connection=self.connection))
+            retry_after = socket.retry_after
+            self.log.events.append(Closed(code, retry_after, connection=self.connection))
         except OSError:
             pass
         finally:
@@ -248,6 +259,10 @@ class Device:
                 )
             )
 
+    def _on_bye(self, frame: Json) -> None:
+        reconnect, after = frame["reconnect"], frame.get("after")
+        self.log.events.append(Bye(reconnect, after, connection=self.connection))
+
     def _on_gap(self, frame: Json) -> None:
         conversation, first, last = self._conversation(frame), frame["from_seq"], frame["to_seq"]
         self.log.events.append(Gap(conversation, first, last, connection=self.connection))
@@ -258,6 +273,7 @@ class Device:
 
     async def _fetch(self, conversation: str, first: int, last: int) -> None:
         """Page through what was left out, however long the server is away; say that it came."""
+        await asyncio.sleep(self._fetch_after)
         ((kind, name),) = self._target(conversation).items()
         while first <= last:
             path = f"/v1/{kind}s/{name}/messages?after_seq={first - 1}&limit=200"
@@ -285,6 +301,7 @@ class _Socket(asyncio.Protocol):
 
     def __init__(self, uri: str, token: str, on_frame: Callable[[Json], None]) -> None:
         self.closed: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self.retry_after: str | None = None
         self._uri = uri
         self._token = token
         self._on_frame = on_frame
@@ -325,6 +342,7 @@ class _Socket(asyncio.Protocol):
     def _check_handshake(self, response: Response) -> None:
         if self._protocol.handshake_exc is not None:
             # The server may keep such a connection open, for another request.
+            self.retry_after = response.headers.get("Retry-After")
             self.closed.set_result(response.status_code)
             self.abort()
 

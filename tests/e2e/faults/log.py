@@ -83,11 +83,21 @@ class Receipt(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Bye(Event):
+    """The server said that it is about to close, and whether to come back, after how many
+    seconds."""
+
+    reconnect: bool
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Closed(Event):
     """The connection is over: its close code, None where it broke without a word, the HTTP
-    status where its handshake was refused."""
+    status where its handshake was refused, with the answer's Retry-After."""
 
     code: int | None
+    retry_after: str | None = None
 
 
 @dataclass(slots=True)

@@ -7,11 +7,17 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Self
 
 _CHUNK = 65_536
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that turns a close into a reset: what is on its way is lost."""
+
+
+def _reset(one: socket.socket) -> None:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    one.close()
 
 
 class Direction(Enum):
@@ -42,6 +48,10 @@ class _Budget:
         self._left -= len(passed)
         return passed
 
+    def end(self) -> None:
+        """Nothing more may pass."""
+        self._left = 0
+
     @property
     def spent(self) -> bool:
         return self._left == 0
@@ -57,11 +67,11 @@ class Proxy:
         """``port``: the server's. ``budget`` is asked for each new connection after how many
         bytes, both ways together, it is cut; None: never."""
         self.cuts = 0
+        self.budget = budget
         self._target = port
-        self._budget = budget
         self._passing = {way: asyncio.Event() for way in Direction}
         self._swallowed: set[Direction] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], _Budget] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
@@ -69,20 +79,22 @@ class Proxy:
         self.heal()
 
     async def __aenter__(self) -> Self:
-        self._accepting = asyncio.create_task(self._accept())
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._accepting.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
         self.cut()
-        await asyncio.gather(self._accepting, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._open, return_exceptions=True)
         self._listener.close()
 
     # -- what it does to them ------------------------------------------------------------------
 
     def cut(self) -> None:
         """Reset every connection there is, now."""
-        for task in self._tasks:
+        for task, budget in self._open.items():
+            # It takes the task some turns of the loop to end: nothing is to pass meanwhile.
+            budget.end()
             task.cancel()
 
     def stall(self, *ways: Direction) -> None:
@@ -106,31 +118,35 @@ class Proxy:
 
     # -- the connections -----------------------------------------------------------------------
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(self._listener)
-            task = asyncio.create_task(self._serve(client))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        client.setblocking(False)
+        budget = _Budget(self.budget())
+        task = asyncio.create_task(self._serve(client, budget))
+        self._open[task] = budget
+        task.add_done_callback(partial(self._end, client))
 
-    async def _serve(self, client: socket.socket) -> None:
+    def _end(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """A connection is over, though it be cut before it was served at all."""
+        del self._open[task]
+        _reset(client)
+
+    async def _serve(self, client: socket.socket, budget: _Budget) -> None:
         server = socket.socket()
         server.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(server, ("127.0.0.1", self._target))
-            await self._exchange(client, server)
+            await self._exchange(client, server, budget)
         except OSError:
             pass  # as the ends of the connection will see
         finally:
-            for one in (client, server):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                one.close()
+            _reset(server)
 
-    async def _exchange(self, client: socket.socket, server: socket.socket) -> None:
+    async def _exchange(
+        self, client: socket.socket, server: socket.socket, budget: _Budget
+    ) -> None:
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        budget = _Budget(self._budget())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(client, server, Direction.TO_SERVER, budget))

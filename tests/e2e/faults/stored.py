@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 
+from chatd.models import group_conversation, pair_conversation
 from tests.chat import User
 
 
@@ -57,17 +58,24 @@ def in_mongo(url: str) -> list[Row]:
         ]
 
 
-async def over_rest(reader: User, group: str) -> list[Row]:
-    """The messages of a group as a member pages through them: all that memory storage shows."""
+async def over_rest(reader: User, name: str, kind: str = "group") -> list[Row]:
+    """The messages of a group as a member pages through them: all that memory storage shows.
+
+    Or those of the pair with a user, where ``kind`` is "user".
+    """
+    conversation = pair_conversation(reader.email, name)
+    if kind == "group":
+        conversation = group_conversation(name)
     rows: list[Row] = []
     more = True
     while more:
         after = rows[-1].seq if rows else 0
-        page = await reader.call("GET", f"/v1/groups/{group}/messages?after_seq={after}&limit=200")
+        path = f"/v1/{kind}s/{name}/messages?after_seq={after}&limit=200"
+        page = await reader.call("GET", path)
         assert page.status == 200, page
         more = page.body["has_more"]
         rows += [
-            Row(f"g:{group}", one["seq"], one["id"], one["from"], one["text"], one.get("client_id"))
+            Row(conversation, one["seq"], one["id"], one["from"], one["text"], one.get("client_id"))
             for one in page.body["items"]
         ]
     return rows

@@ -11,12 +11,14 @@ from tests.e2e.server import Server
 
 
 @contextmanager
-def injected(server: Server, calls: str, fault: str) -> Iterator[None]:
+def injected(server: Server, calls: str, fault: str, *, path: Path | None = None) -> Iterator[None]:
     """While inside, ``calls`` (names with commas) of all the server's threads have the ``fault``.
 
     It is written as strace's manual has it under "Tampering": "error=EIO", "signal=KILL:when=3".
+    ``path``: only calls that concern this file have it.
     """
-    with _attached(server, f"--trace={calls}", f"--inject={calls}:{fault}", "--output=/dev/null"):
+    options = [f"--trace={calls}", f"--inject={calls}:{fault}", "--output=/dev/null"]
+    with _attached(server, *options, *([f"--trace-path={path}"] if path else [])):
         yield
 
 

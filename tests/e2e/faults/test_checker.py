@@ -160,3 +160,10 @@ def test_a_refused_message_may_come_later_than_those_sent_behind_it() -> None:
     with_sends_in_another_order(story)
     story.ann.events.append(Refused("c2", "unavailable", connection=1))
     story.check()
+
+
+def test_a_refused_message_may_be_acked_behind_later_ones() -> None:
+    story = Story()
+    ack = story.ann.events.pop(1)
+    story.ann.events[3:3] = [Refused("c1", "unavailable", connection=1), ack]
+    story.check()
