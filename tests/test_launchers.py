@@ -252,33 +252,13 @@ def test_bin_chatd_runs_in_the_environment_of_the_tests_and_keeps_it(
 
 
 def test_without_arguments_every_check_runs(made: Checkout, path: Path) -> None:
-    made.interpreter_starts_with("os.cpu_count = lambda: 2")
     ended = made.run(launcher="test", PATH=str(path))
     *others, (pytest, *arguments) = ([tool["tool"], *tool["arguments"]] for tool in ended.tools)
     assert others == [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
     assert (pytest, arguments.pop()) == ("pytest", "--cov")
-    assert arguments[:4] == ["-n", "3", "--dist", "loadfile"]
+    assert arguments[:4] == ["-n", "4", "--dist", "worksteal"]
     assert ended.status == 0
     assert ended.last_line.startswith("chatd: all green in ")
-
-
-@pytest.mark.parametrize("room", [True, False])
-def test_the_tests_write_into_memory_where_there_is_room(
-    made: Checkout, path: Path, room: bool
-) -> None:
-    free = 2**40 if room else 2**20
-    made.interpreter_starts_with(
-        "import pathlib, shutil, types\n"
-        "pathlib.Path.is_dir = lambda path: True\n"
-        f"shutil.disk_usage = lambda path: types.SimpleNamespace(free={free})\n"
-        f"import tempfile; real = tempfile.TemporaryDirectory\n"
-        f"tempfile.TemporaryDirectory = lambda prefix, dir: real(prefix=prefix, dir={str(path)!r})"
-    )
-    ended = made.run(launcher="test", PATH=str(path))
-    *_, option, folder, _ = ended.tools[-1]["arguments"]
-    assert (option == "--basetemp") is room
-    assert folder.startswith(str(path / "chatd-tests-")) is room
-    assert not Path(folder).exists()
 
 
 @pytest.mark.parametrize("arguments", [["--full"], ["--full", "--seed", "5"]])

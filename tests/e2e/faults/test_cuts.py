@@ -246,7 +246,7 @@ async def test_nothing_passes_for_a_while(
 
     Seen to fail with marks that move when a Ping is written.
     """
-    times = scale(4, 60)
+    times = scale(2, 60)
     server = make_server(storage=storage_url, environment=SETTINGS, unlimited=True, measured=False)
     async with AsyncExitStack() as exits:
         street = Street(server)

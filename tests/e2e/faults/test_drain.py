@@ -60,7 +60,7 @@ async def test_everybody_hears_good_bye_and_nothing_is_lost(
 ) -> None:
     """Seen to fail with no good-bye to sockets that have not said yet whose they are, and with
     sockets that are let in while the server drains."""
-    devices, others = scale(100, 1000), scale(4, 40)
+    devices, others = scale(50, 1000), scale(3, 40)
     allow_files(devices)
     server = make_server(storage=durable_url, environment=EVERYBODY, unlimited=True, measured=False)
     async with AsyncExitStack() as exits:

@@ -27,7 +27,7 @@ async def test_kills_at_random_instants(
     report: Report,
 ) -> None:
     """Seen to fail with an ack that goes out before the commit."""
-    kills = scale(5, 200)
+    kills = scale(3, 200)
     server = make_server(storage=durable_url, unlimited=True, measured=False)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
@@ -44,7 +44,7 @@ async def test_power_cuts_at_random_instants(
     io_loop: Any, make_server: MakeServer, chance: Random, scale: Scale, report: Report
 ) -> None:
     """Seen to fail with SQLite's synchronous=NORMAL, which syncs to disk only now and then."""
-    cuts = scale(4, 60)
+    cuts = scale(3, 60)
     server = make_server(unlimited=True, measured=False)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
@@ -66,7 +66,7 @@ async def test_power_cuts_at_every_kth_call_that_writes(
 
     Seen to fail with an ack that goes out before the commit.
     """
-    cuts = scale(4, 60)
+    cuts = scale(3, 60)
     server = make_server(unlimited=True, measured=False)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)

@@ -341,7 +341,7 @@ async def test_what_was_told_outlives_kills(
     report: Report,
 ) -> None:
     """Seen to fail with senders who are told before the mark is stored."""
-    kills = scale(4, 60)
+    kills = scale(2, 60)
     server = make_server(storage=durable_url, environment=OFTEN, unlimited=True, measured=False)
     ends = (partial(_kill_behind_a_receipt, server, chance.uniform(0, 0.2)) for _ in range(kills))
     report(f"{kills} kills: {await _end_again_and_again(server, ends)}")
@@ -352,7 +352,7 @@ async def test_what_was_told_outlives_power_cuts(
     io_loop: Any, make_server: MakeServer, chance: Random, scale: Scale, report: Report
 ) -> None:
     """Seen to fail with senders who are told before the mark is stored."""
-    cuts = scale(4, 60)
+    cuts = scale(2, 60)
     server = make_server(environment=OFTEN, unlimited=True, measured=False)
     ends = (partial(_power_cut_at_sync, server, chance.randint(1, 8)) for _ in range(cuts))
     report(f"{cuts} power cuts: {await _end_again_and_again(server, ends)}")

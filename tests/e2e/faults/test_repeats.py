@@ -204,7 +204,7 @@ async def test_repeats_over_kills_and_restarts(
     Seen to fail with a store that does not look for client_ids of earlier batches (SQLite), and
     with an index on them that is not unique (MongoDB).
     """
-    kills = scale(4, 60)
+    kills = scale(2, 60)
     messages: list[tuple[Send, Said]] = []
     early = 0
     async with AsyncExitStack() as exits:

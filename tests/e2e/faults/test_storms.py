@@ -119,7 +119,7 @@ async def test_everybody_comes_back_at_once(
     Seen to fail with a replay that begins one message later, with connections that are never
     forgotten, and in the full run with newcomers who are all let in at the same time.
     """
-    devices, storms = scale((150, 1), (1000, 3))
+    devices, storms = scale((100, 1), (1000, 3))
     allow_files(devices)
     server = make_server(environment=EVERYBODY, unlimited=True, measured=False)
     async with AsyncExitStack() as exits:

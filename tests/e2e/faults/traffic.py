@@ -26,7 +26,8 @@ async def answers(chat: Chat, status: int) -> None:
 
 
 class Traffic(NamedTuple):
-    """Senders to the group ``club``, whose messages one user's two devices receive."""
+    """Senders to the group ``club``, whose messages two users receive: what bob missed is
+    left to the server, carol names cursors."""
 
     server: Server
     senders: list[Device]
@@ -71,12 +72,12 @@ async def start_traffic(server: Server, devices: AsyncExitStack) -> Traffic:
     chat = Chat(server.start())
     devices.callback(chat.close)
     await answers(chat, 200)
-    bob = await chat.user("bob@example.org")
+    bob, carol = [await chat.user(f"{name}@example.org") for name in ("bob", "carol")]
     await bob.create("club")
-    receivers = [Device(bob, "replayed"), Device(bob, "resuming", resume=True)]
+    receivers = [Device(bob), Device(carol, resume=True)]
     senders = [Device(await chat.user(f"s{n}@example.org")) for n in range(SENDERS)]
-    for sender in senders:
-        await sender.user.join("club")
+    for user in (carol, *(sender.user for sender in senders)):
+        await user.join("club")
     for device in (*senders, *receivers):
         await devices.enter_async_context(device)
     sending = [asyncio.create_task(one.keep_sending(pause=PAUSE, group="club")) for one in senders]
