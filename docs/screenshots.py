@@ -161,7 +161,7 @@ def team() -> Iterator[tuple[str, dict[str, str]]]:
         # Written this morning, whenever it is made.
         now = datetime.now().astimezone().replace(hour=9, minute=35)
         fill(Path(folder) / "chatd.db", lambda filler: fill_all(filler, now))
-        server = Server(Path(folder), measured=False)
+        server = Server(Path(folder))
         try:
             server.start()
             yield server.url, {one: Account(server.url, one).token for one in TEAM}

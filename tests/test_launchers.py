@@ -256,7 +256,7 @@ def test_without_arguments_every_check_runs(made: Checkout, path: Path) -> None:
     *others, (pytest, *arguments) = ([tool["tool"], *tool["arguments"]] for tool in ended.tools)
     assert others == [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
     assert (pytest, arguments.pop()) == ("pytest", "--cov")
-    assert arguments[:4] == ["-n", "4", "--dist", "worksteal"]
+    assert arguments[:4] == ["-n", "4", "--dist", "loadfile"]
     assert ended.status == 0
     assert ended.last_line.startswith("chatd: all green in ")
 

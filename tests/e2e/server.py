@@ -24,7 +24,7 @@ class Server:
         *arguments: str,
         storage: str = "sqlite:chatd.db",
         environment: Mapping[str, str] | None = None,
-        measured: bool = True,
+        measured: bool = False,
         unlimited: bool = False,
     ) -> None:
         """``measured``: whether its coverage counts, which makes it several times slower.

@@ -33,7 +33,7 @@ def chatd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 async def test_after_a_kill_everything_is_as_before(
     io_loop: Any, make_server: MakeServer, durable_url: str
 ) -> None:
-    server = make_server(storage=durable_url)
+    server = make_server(storage=durable_url, measured=True)
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     await ann.create("python")
@@ -72,7 +72,7 @@ def without_presence(body: Mapping[str, Any]) -> list[Any]:
 async def test_sigterm_says_bye_stores_what_was_taken_and_exits_0(
     io_loop: Any, make_server: MakeServer, durable_url: str
 ) -> None:
-    server = make_server(storage=durable_url)
+    server = make_server(storage=durable_url, measured=True)
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     async with ann.socket() as a:
@@ -93,7 +93,7 @@ async def test_sigterm_says_bye_stores_what_was_taken_and_exits_0(
 async def test_a_second_signal_ends_the_process_at_once(
     io_loop: Any, make_server: MakeServer
 ) -> None:
-    server = make_server()
+    server = make_server(measured=True)
     chat = Chat(server.start())
     ann = await chat.user("ann@example.org")
     async with ann.socket() as stubborn:
@@ -109,7 +109,7 @@ async def test_a_second_signal_ends_the_process_at_once(
 
 
 def test_a_second_server_on_one_store_is_refused(make_server: MakeServer) -> None:
-    server = make_server()
+    server = make_server(measured=True)
     server.start()
     data_dir = server.log.parent
     second = chatd("--port", "0", "--data-dir", str(data_dir))
@@ -120,7 +120,7 @@ def test_a_second_server_on_one_store_is_refused(make_server: MakeServer) -> Non
 
 
 def test_a_port_that_is_taken_is_named(make_server: MakeServer, tmp_path: Path) -> None:
-    server = make_server()
+    server = make_server(measured=True)
     port = server.start().rpartition(":")[2]
     second = chatd("--port", port, "--data-dir", str(tmp_path / "other"))
     assert second.returncode == 1
@@ -149,7 +149,7 @@ def test_wrong_settings_exit_2_and_say_what_would_be_right(
 def test_a_settings_file_is_read_and_overridden(make_server: MakeServer, tmp_path: Path) -> None:
     file = tmp_path / "chatd.toml"
     file.write_text('[server]\nport = 1\n[logging]\nformat = "text"\n')
-    server = make_server("--config", str(file))
+    server = make_server("--config", str(file), measured=True)
     assert not server.start().endswith(":1")
     server.terminate()
     assert "server.started" in server.log.read_text()
@@ -157,7 +157,7 @@ def test_a_settings_file_is_read_and_overridden(make_server: MakeServer, tmp_pat
 
 
 def test_the_data_folder_is_the_owners_alone(make_server: MakeServer) -> None:
-    server = make_server()
+    server = make_server(measured=True)
     server.start()
     folder = server.log.parent
     for name in ("keys.json", "chatd.db"):
@@ -167,7 +167,7 @@ def test_the_data_folder_is_the_owners_alone(make_server: MakeServer) -> None:
 async def test_logs_are_json_lines_that_hold_no_secret(
     io_loop: Any, make_server: MakeServer
 ) -> None:
-    server = make_server(environment={"CHATD_LOGGING__LEVEL": "debug"})
+    server = make_server(environment={"CHATD_LOGGING__LEVEL": "debug"}, measured=True)
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     await ann.say("a very private text", user=bob.email)
@@ -192,7 +192,9 @@ async def test_logs_are_json_lines_that_hold_no_secret(
 async def test_a_dead_central_uuid_generator_stops_nobody(
     io_loop: Any, make_server: MakeServer
 ) -> None:
-    server = make_server(environment={"CHATD_UUIDS__SOURCE": "http://127.0.0.1:9/uuids"})
+    server = make_server(
+        environment={"CHATD_UUIDS__SOURCE": "http://127.0.0.1:9/uuids"}, measured=True
+    )
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     sent = await ann.say("hello", user=bob.email)

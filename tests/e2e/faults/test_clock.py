@@ -141,7 +141,7 @@ async def test_steps_while_many_are_connected(
         "CHATD_AUTH__TOKEN_SECONDS": str(token_seconds),
         "CHATD_WEBSOCKET__PING_SECONDS": "1",
     }
-    server = make_server(environment=environment, unlimited=True, measured=False)
+    server = make_server(environment=environment, unlimited=True)
     async with AsyncExitStack() as exits:
         chat = Chat(server.start())
         exits.callback(chat.close)
@@ -178,7 +178,7 @@ async def test_a_token_ends_after_its_time_all_the_same(
     Seen to fail with an event loop that goes by the wall clock.
     """
     environment = {**clock.environment, "CHATD_AUTH__TOKEN_SECONDS": "6"}
-    server = make_server(environment=environment, measured=False)
+    server = make_server(environment=environment)
     chat = Chat(server.start())
     user = await chat.user("ann@example.org")
     async with user.socket() as socket:
@@ -201,7 +201,7 @@ async def test_limits_outlast_steps(
         "CHATD_LIMITS__SEND_PER_SECOND": "5",
         "CHATD_LIMITS__SEND_BURST": "5",
     }
-    server = make_server(environment=environment, measured=False)
+    server = make_server(environment=environment)
     chat = Chat(server.start())
     ann = await chat.user("ann@example.org")
     await ann.create("club")
@@ -242,7 +242,7 @@ async def test_a_token_of_a_clock_that_is_a_little_ahead_is_good(
     Seen to fail with no leeway, and with one of ten minutes.
     """
     environment = {**clock.environment, "CHATD_AUTH__TOKEN_SECONDS": str(HOUR)}
-    server = make_server(environment=environment, measured=False)
+    server = make_server(environment=environment)
     chat = Chat(server.start())
     user = await chat.user("ann@example.org")
     clock.set(offset)
@@ -260,7 +260,7 @@ async def test_who_signed_out_stays_out(
     Seen to fail with a server that forgets a token once the clock is past it.
     """
     environment = {**clock.environment, "CHATD_AUTH__TOKEN_SECONDS": str(SHORT_TOKEN)}
-    server = make_server(storage=durable_url, environment=environment, measured=False)
+    server = make_server(storage=durable_url, environment=environment)
     chat = Chat(server.start())
     user, other = [await chat.user("ann@example.org") for _ in range(2)]
     assert (await user.call("POST", "/v1/auth/sign-out")).status == 204

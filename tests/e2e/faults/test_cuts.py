@@ -211,7 +211,7 @@ async def test_cuts_at_random_bytes(
     """Seen to fail with a replay that starts one message later, with a gap that is not
     announced, and with a mark that moves over a gap."""
     cuts, messages = scale(5, 50), scale(300, 1000)
-    server = make_server(storage=storage_url, environment=SETTINGS, unlimited=True, measured=False)
+    server = make_server(storage=storage_url, environment=SETTINGS, unlimited=True)
     async with AsyncExitStack() as exits:
         street = Street(server)
         await street.open(exits, chance)
@@ -247,7 +247,7 @@ async def test_nothing_passes_for_a_while(
     Seen to fail with marks that move when a Ping is written.
     """
     times = scale(2, 60)
-    server = make_server(storage=storage_url, environment=SETTINGS, unlimited=True, measured=False)
+    server = make_server(storage=storage_url, environment=SETTINGS, unlimited=True)
     async with AsyncExitStack() as exits:
         street = Street(server)
         await street.open(exits, None)

@@ -153,7 +153,7 @@ async def test_a_dead_peer_is_let_go(
     close.
     """
     peers, messages = scale(4, 100), scale(5, 20)
-    server = make_server(unlimited=True, measured=False, environment=KEEP_ALIVE)
+    server = make_server(unlimited=True, environment=KEEP_ALIVE)
     async with AsyncExitStack() as exits:
         lab = await Lab.open(server, exits, peers)
         watcher = await lab.ann.user.chat.user("eve@example.org")
@@ -195,7 +195,7 @@ async def test_a_frozen_client_is_let_go_and_comes_back(
     Seen to fail with a keep-alive that ends nobody.
     """
     peers, messages = scale(4, 50), scale(5, 20)
-    server = make_server(unlimited=True, measured=False, environment=KEEP_ALIVE)
+    server = make_server(unlimited=True, environment=KEEP_ALIVE)
     async with AsyncExitStack() as exits:
         lab = await Lab.open(server, exits, peers)
         await lab.connect(exits)
@@ -225,7 +225,7 @@ async def test_a_frozen_server_blames_nobody(
     Seen to fail with a keep-alive that counts the time in which it was frozen itself.
     """
     peers, freezes = scale(20, 200), scale(1, 10)
-    server = make_server(unlimited=True, measured=False, environment=KEEP_ALIVE)
+    server = make_server(unlimited=True, environment=KEEP_ALIVE)
     async with AsyncExitStack() as exits:
         lab = await Lab.open(server, exits, peers)
         await lab.connect(exits)

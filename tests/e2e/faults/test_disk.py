@@ -72,7 +72,7 @@ async def test_a_full_disk_refuses_what_it_cannot_keep_and_is_over_when_there_is
 ) -> None:
     """Seen to fail with an ack that goes out where the commit failed."""
     rounds = scale(1, 20)
-    server = make_server(storage=f"sqlite:{disk}/chatd.db", unlimited=True, measured=False)
+    server = make_server(storage=f"sqlite:{disk}/chatd.db", unlimited=True)
     seconds = []
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
@@ -120,7 +120,7 @@ async def test_what_clients_confirm_while_the_disk_is_full_is_stored_and_told_la
     io_loop: Any, disk: Path, make_server: MakeServer
 ) -> None:
     """Seen to fail with claims forgotten where they could not be stored."""
-    server = make_server(storage=f"sqlite:{disk}/chatd.db", measured=False)
+    server = make_server(storage=f"sqlite:{disk}/chatd.db")
     chat = Chat(server.start())
     ann, bob = [await chat.user(f"{name}@example.org") for name in ("ann", "bob")]
     sender, receiver = Device(ann), Device(bob)
@@ -150,7 +150,7 @@ async def test_a_server_that_has_no_room_to_start_says_so_and_starts_when_there_
     io_loop: Any, disk: Path, make_server: MakeServer, ended: bool
 ) -> None:
     """Seen to fail with SQLite's errors on opening left as they are."""
-    server = make_server(storage=f"sqlite:{disk}/chatd.db", measured=False)
+    server = make_server(storage=f"sqlite:{disk}/chatd.db")
     if ended:
         server.start()
         assert server.terminate() == 0
@@ -178,7 +178,7 @@ async def test_a_disk_that_takes_nothing_is_told_of_and_over_when_it_takes_again
 ) -> None:
     """Seen to fail with an ack that goes out where the commit failed."""
     rounds = scale(1, 20)
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     seconds = []
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
@@ -204,7 +204,7 @@ async def test_what_a_broken_disk_did_not_take_was_not_acked(
     Seen to fail with SQLite's synchronous=NORMAL, which hardly notices what is not synced.
     """
     cuts = scale(1, 30)
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
         for _ in range(cuts):
@@ -224,7 +224,7 @@ async def test_every_kth_call_that_fails_is_told_of_and_costs_nothing_else(
 ) -> None:
     """A power cut follows each. Seen to fail with an ack that goes out where the commit failed."""
     numbers = scale(chance.sample(range(1, 20), 2), list(range(1, 61)))
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
         for number in numbers:
@@ -243,7 +243,7 @@ async def test_a_log_that_cannot_be_copied_into_the_file_is_kept_and_nobody_hear
     io_loop: Any, make_server: MakeServer, report: Report
 ) -> None:
     """Seen to fail with a checkpoint that is a part of the commit."""
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     file, log = (server.data_dir / name for name in ("chatd.db", "chatd.db-wal"))
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)

@@ -62,7 +62,7 @@ async def test_everybody_hears_good_bye_and_nothing_is_lost(
     sockets that are let in while the server drains."""
     devices, others = scale(50, 1000), scale(3, 40)
     allow_files(devices)
-    server = make_server(storage=durable_url, environment=EVERYBODY, unlimited=True, measured=False)
+    server = make_server(storage=durable_url, environment=EVERYBODY, unlimited=True)
     async with AsyncExitStack() as exits:
         crowd = await start_crowd(await start_traffic(server, exits), exits, devices)
         user = crowd.speaker.user
@@ -179,9 +179,7 @@ async def test_requests_under_way_are_answered(
     sign_ins, callers = scale(12, 80), scale(4, 16)
     # As long as it takes to answer: how fast a busy machine hashes is not asked here.
     environment = {"CHATD_SERVER__DRAIN_SECONDS": "300"}
-    server = make_server(
-        storage=durable_url, environment=environment, unlimited=True, measured=False
-    )
+    server = make_server(storage=durable_url, environment=environment, unlimited=True)
     chat = Chat(server.start())
     logs = [Log(f"c{n}@example.org", f"c{n}") for n in range(callers)]
     users = [await chat.user(log.user) for log in logs]
@@ -253,7 +251,7 @@ async def test_a_second_sigterm_ends_at_once_and_loses_nothing(
 ) -> None:
     """Seen to fail with a second signal that is ignored."""
     times = scale(2, 40)
-    server = make_server(storage=durable_url, unlimited=True, measured=False)
+    server = make_server(storage=durable_url, unlimited=True)
     async with AsyncExitStack() as exits:
         traffic = await start_traffic(server, exits)
         for _ in range(times):
@@ -278,7 +276,7 @@ async def test_a_sigterm_while_it_starts_ends_it_and_loses_nothing(
     Seen to fail with a first signal that is ignored.
     """
     times = scale(3, 60)
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     async with AsyncExitStack() as exits:
         started = time.monotonic()
         traffic = await start_traffic(server, exits)

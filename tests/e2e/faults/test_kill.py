@@ -28,7 +28,7 @@ async def test_kills_at_random_instants(
 ) -> None:
     """Seen to fail with an ack that goes out before the commit."""
     kills = scale(3, 200)
-    server = make_server(storage=durable_url, unlimited=True, measured=False)
+    server = make_server(storage=durable_url, unlimited=True)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
         for _ in range(kills):
@@ -45,7 +45,7 @@ async def test_power_cuts_at_random_instants(
 ) -> None:
     """Seen to fail with SQLite's synchronous=NORMAL, which syncs to disk only now and then."""
     cuts = scale(3, 60)
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
         for _ in range(cuts):
@@ -67,7 +67,7 @@ async def test_power_cuts_at_every_kth_call_that_writes(
     Seen to fail with an ack that goes out before the commit.
     """
     cuts = scale(3, 60)
-    server = make_server(unlimited=True, measured=False)
+    server = make_server(unlimited=True)
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)
         for number in range(1, cuts + 1):

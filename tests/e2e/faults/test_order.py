@@ -123,7 +123,7 @@ async def test_everybody_has_what_many_write_at_once_in_one_order(
     io_loop: Any, make_server: MakeServer, storage_url: str, scale: Scale, report: Report
 ) -> None:
     """Seen to fail where a sender is acked before it has what others wrote before that."""
-    server = make_server(storage=storage_url, unlimited=True, measured=False)
+    server = make_server(storage=storage_url, unlimited=True)
     async with AsyncExitStack() as stack:
         chat = Chat(server.start())
         stack.callback(chat.close)
@@ -158,7 +158,7 @@ async def test_two_servers_on_one_database_make_one_order(
     async with AsyncExitStack() as stack:
         chats = []
         for name in ("a", "b"):
-            server = Server(tmp_path / name, storage=mongo_url, unlimited=True, measured=False)
+            server = Server(tmp_path / name, storage=mongo_url, unlimited=True)
             stack.callback(server.close)
             chats.append(Chat(server.start()))
             stack.callback(chats[-1].close)

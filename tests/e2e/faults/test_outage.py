@@ -52,9 +52,7 @@ async def test_an_outage_is_refused_and_over_when_it_is_over(
     """Seen to fail with messages that are written without waiting for an answer (w=0)."""
     outages = scale([chance.choice([STOPPED, KILLED]), FROZEN], 7 * [STOPPED, KILLED, FROZEN])
     (member,) = members.members
-    server = make_server(
-        storage=members.url("chat") + "&timeoutMS=1000", unlimited=True, measured=False
-    )
+    server = make_server(storage=members.url("chat") + "&timeoutMS=1000", unlimited=True)
     seconds = []
     async with AsyncExitStack() as devices:
         traffic = await start_traffic(server, devices)

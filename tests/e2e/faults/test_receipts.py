@@ -134,7 +134,7 @@ async def test_a_frozen_recipient_is_no_receipt(
     """
     patience = {f"CHATD_WEBSOCKET__{name}_SECONDS": "1" for name in ("PING", "PONG")}
     environment = patience if is_let_go else {}
-    server = make_server(storage=storage_url, environment=environment, measured=False)
+    server = make_server(storage=storage_url, environment=environment)
     async with (
         ann_and(server, "bob", "carol") as (ann, (bob, carol)),
         Recipient(bob, tmp_path) as frozen,
@@ -200,7 +200,7 @@ async def test_messages_without_a_pong_are_no_receipt(
 
     Seen to fail with a mark that moves when the Ping is written.
     """
-    server = make_server(storage=storage_url, measured=False)
+    server = make_server(storage=storage_url)
     async with (
         ann_and(server, "bob", "carol") as (ann, (bob, carol)),
         Proxy(int(server.url.rpartition(":")[2])) as proxy,
@@ -342,7 +342,7 @@ async def test_what_was_told_outlives_kills(
 ) -> None:
     """Seen to fail with senders who are told before the mark is stored."""
     kills = scale(2, 60)
-    server = make_server(storage=durable_url, environment=OFTEN, unlimited=True, measured=False)
+    server = make_server(storage=durable_url, environment=OFTEN, unlimited=True)
     ends = (partial(_kill_behind_a_receipt, server, chance.uniform(0, 0.2)) for _ in range(kills))
     report(f"{kills} kills: {await _end_again_and_again(server, ends)}")
 
@@ -353,6 +353,6 @@ async def test_what_was_told_outlives_power_cuts(
 ) -> None:
     """Seen to fail with senders who are told before the mark is stored."""
     cuts = scale(2, 60)
-    server = make_server(environment=OFTEN, unlimited=True, measured=False)
+    server = make_server(environment=OFTEN, unlimited=True)
     ends = (partial(_power_cut_at_sync, server, chance.randint(1, 8)) for _ in range(cuts))
     report(f"{cuts} power cuts: {await _end_again_and_again(server, ends)}")

@@ -164,7 +164,7 @@ async def test_ten_at_once_on_one_socket_are_one_message(
     """Seen to fail with a batch that finds only the repeats of earlier batches (SQLite), and
     with messages stored in memory whose client_id is not kept."""
     async with AsyncExitStack() as exits:
-        room = await open_room(make_server(storage=storage_url, measured=False), exits)
+        room = await open_room(make_server(storage=storage_url), exits)
         async with AsyncExitStack() as connections:
             await room.on_line(connections)
             send = Send("c1", "hello", target)
@@ -180,7 +180,7 @@ async def test_over_two_connections_and_rest_at_once_they_are_one_message(
     """Seen to fail with a repeat that goes out to everybody again, and with a client_id that
     passes for a repeat whatever its text or target is."""
     async with AsyncExitStack() as exits:
-        room = await open_room(make_server(storage=storage_url, measured=False), exits)
+        room = await open_room(make_server(storage=storage_url), exits)
         async with AsyncExitStack() as connections:
             await room.on_line(connections)
             send = Send("c1", "hello", target)
@@ -208,9 +208,7 @@ async def test_repeats_over_kills_and_restarts(
     messages: list[tuple[Send, Said]] = []
     early = 0
     async with AsyncExitStack() as exits:
-        room = await open_room(
-            make_server(storage=durable_url, unlimited=True, measured=False), exits
-        )
+        room = await open_room(make_server(storage=durable_url, unlimited=True), exits)
         for number in range(kills):
             send = Send(f"c{number}", f"text {number}", TARGETS[number // 2 % 2])
             seconds = chance.uniform(0, 0.03) if number % 2 else None

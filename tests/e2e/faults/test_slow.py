@@ -225,7 +225,7 @@ async def test_clients_that_never_read(
     told another code.
     """
     clients, volume, pause = scale((8, 10 * MB, 0.002), (50, 100 * MB, 0.01))
-    server = make_server(unlimited=True, measured=False, environment=LINGERS)
+    server = make_server(unlimited=True, environment=LINGERS)
     async with AsyncExitStack() as exits:
         groups = await start_groups(server, exits, clients)
         chat = groups[0].sender.user.chat

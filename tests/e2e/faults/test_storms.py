@@ -52,7 +52,7 @@ async def test_sign_ins_at_once_do_not_stall_the_talk(
     Seen to fail with passwords that are hashed on the event loop.
     """
     count = scale(32, 100)
-    server = make_server(measured=False)
+    server = make_server()
     chat = Chat(server.start())
     ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
     known = [f"known{number}@example.org" for number in range(count // 8)]
@@ -81,7 +81,7 @@ async def test_more_sign_ins_than_can_wait_are_told_when_to_try_again(
     """Seen to fail with as many hashed at once as come, with as many waiting as come, and with
     no limit to those of one address."""
     environment = {"CHATD_LIMITS__SIGN_IN_PER_MINUTE": str(PER_MINUTE)}
-    server = make_server(measured=False, environment=environment)
+    server = make_server(environment=environment)
     chat = Chat(server.start())
     most = before = server.resident_bytes()
     addresses = [f"new{number}@example.org" for number in range(PER_MINUTE + 50)]
@@ -121,7 +121,7 @@ async def test_everybody_comes_back_at_once(
     """
     devices, storms = scale((100, 1), (1000, 3))
     allow_files(devices)
-    server = make_server(environment=EVERYBODY, unlimited=True, measured=False)
+    server = make_server(environment=EVERYBODY, unlimited=True)
     async with AsyncExitStack() as exits:
         traffic = await start_traffic(server, exits)
         proxy = await exits.enter_async_context(Proxy(urlsplit(server.url).port or 0))
