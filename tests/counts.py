@@ -58,11 +58,21 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.full:
+        seldom = [item for item in items if _is_seldom(item)]
+        config.hook.pytest_deselected(items=seldom)
+        items[:] = [item for item in items if item not in seldom]
         return
     for item in items:
         own = item.get_closest_marker("timeout")
         seconds = float(own.args[0] if own else config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(PATIENCE * seconds), append=False)
+
+
+def _is_seldom(item: pytest.Item) -> bool:
+    """Whether ``full("mongo", …)`` names a parameter of this case."""
+    mark = item.get_closest_marker("full")
+    case = item.name.partition("[")[2].rstrip("]")
+    return mark is not None and not set(mark.args).isdisjoint(case.split("-"))
 
 
 # -- fixtures --------------------------------------------------------------------------------

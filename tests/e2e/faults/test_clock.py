@@ -122,6 +122,7 @@ async def everybody_has_all(devices: Sequence[Device]) -> None:
     await until(lambda: any(told(one) == users for one in devices))
 
 
+@pytest.mark.full("43200")
 @pytest.mark.parametrize("token_seconds", [LONG_TOKEN, SHORT_TOKEN])
 async def test_steps_while_many_are_connected(
     io_loop: Any,
@@ -252,6 +253,7 @@ async def test_a_token_of_a_clock_that_is_a_little_ahead_is_good(
     chat.close()
 
 
+@pytest.mark.full("mongo")
 async def test_who_signed_out_stays_out(
     io_loop: Any, make_server: MakeServer, durable_url: str, clock: SystemClock
 ) -> None:

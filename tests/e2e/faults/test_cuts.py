@@ -231,6 +231,7 @@ async def test_cuts_at_random_bytes(
         )
 
 
+@pytest.mark.full("mongo")
 @pytest.mark.parametrize("lost", [False, True], ids=["stalled", "swallowed"])
 async def test_nothing_passes_for_a_while(
     io_loop: Any,

@@ -50,6 +50,7 @@ REFUSED: Final = "refused"
 # -- sockets -----------------------------------------------------------------------------------
 
 
+@pytest.mark.full("mongo")
 async def test_everybody_hears_good_bye_and_nothing_is_lost(
     io_loop: Any,
     make_server: MakeServer,

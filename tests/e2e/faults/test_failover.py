@@ -33,6 +33,7 @@ def replica_set(tmp_path: Path) -> Iterator[ReplicaSet]:
     members.close()
 
 
+@pytest.mark.full("impatient")
 @pytest.mark.parametrize("options", ["", "&timeoutMS=1000"], ids=["patient", "impatient"])
 async def test_a_lost_primary_loses_and_doubles_nothing(
     io_loop: Any,

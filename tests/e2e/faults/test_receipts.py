@@ -123,6 +123,7 @@ async def stored(server: Server, ann: Ann, *others: User) -> list[Row]:
 # -- a recipient that is frozen ----------------------------------------------------------------
 
 
+@pytest.mark.full("mongo")
 @pytest.mark.parametrize("is_let_go", [False, True], ids=["in-time", "let-go"])
 async def test_a_frozen_recipient_is_no_receipt(
     io_loop: Any, make_server: MakeServer, storage_url: str, tmp_path: Path, is_let_go: bool
@@ -192,6 +193,7 @@ async def _outlives_a_kill(
 # -- Pongs that don't arrive -------------------------------------------------------------------
 
 
+@pytest.mark.full("mongo")
 @pytest.mark.parametrize("are_lost", [False, True], ids=["late", "lost"])
 async def test_messages_without_a_pong_are_no_receipt(
     io_loop: Any, make_server: MakeServer, storage_url: str, are_lost: bool
