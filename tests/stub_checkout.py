@@ -165,7 +165,8 @@ def make_checkout(folder: Path) -> Checkout:
     shutil.copytree(BIN, root / "bin", ignore=shutil.ignore_patterns("__pycache__"))
     files = {"backend.py": BACKEND, "pyproject.toml": PYPROJECT, "setup.py": "# first\n"}
     files |= {"chatd/__init__.py": "", "chatd/cli.py": CLI}
-    files |= dict.fromkeys(("ruff.py", "mypy.py", "pytest.py", "tests/mutants.py"), TOOL)
+    tools = ("ruff.py", "mypy.py", "bandit.py", "pytest.py", "tests/mutants.py")
+    files |= dict.fromkeys(tools, TOOL)
     for folder_of_code in ("chatd", "tests"):
         (root / folder_of_code).mkdir()
     for name, text in files.items():

@@ -254,9 +254,14 @@ def test_bin_chatd_runs_in_the_environment_of_the_tests_and_keeps_it(
 def test_without_arguments_every_check_runs(made: Checkout, path: Path) -> None:
     ended = made.run(launcher="test", PATH=str(path))
     *others, (pytest, *arguments) = ([tool["tool"], *tool["arguments"]] for tool in ended.tools)
-    assert others == [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
-    assert (pytest, arguments.pop()) == ("pytest", "--cov")
-    assert arguments[:4] == ["-n", "4", "--dist", "loadfile"]
+    assert others == [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["bandit", "-q", "-c", "pyproject.toml", "-r", "chatd", "bin"],
+    ]
+    assert [pytest, *arguments[:4]] == ["pytest", "-n", "4", "--dist", "loadfile"]
+    assert "--cov" not in arguments
     assert ended.status == 0
     assert ended.last_line.startswith("chatd: all green in ")
 
@@ -266,7 +271,8 @@ def test_the_full_counts_are_pytest_s_concern_and_every_check_runs(
     made: Checkout, path: Path, arguments: list[str]
 ) -> None:
     ended = made.run(*arguments, launcher="test", PATH=str(path))
-    assert [tool["tool"] for tool in ended.tools] == ["ruff", "ruff", "mypy", "pytest"]
+    tools = [tool["tool"] for tool in ended.tools]
+    assert tools == ["ruff", "ruff", "mypy", "bandit", "pytest"]
     assert ended.tools[-1]["arguments"][-1 - len(arguments) :] == ["--cov", *arguments]
 
 
@@ -294,7 +300,7 @@ def test_settings_of_chatd_do_not_reach_the_tests(made: Checkout, path: Path) ->
 def test_what_failed_is_named_and_the_others_run_nevertheless(made: Checkout, path: Path) -> None:
     (made.root / "failing").write_text("ruff mypy")
     ended = made.run(launcher="test", PATH=str(path))
-    assert len(ended.tools) == 4
+    assert len(ended.tools) == 5
     assert ended.status == 1
     assert ended.last_line == "chatd: FAILED: ruff check, ruff format, mypy"
 
