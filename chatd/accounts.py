@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from chatd.errors import (
     BadCredentials,
+    Invalid,
     RateLimited,
     SignupClosed,
     Unauthenticated,
@@ -22,6 +24,9 @@ from chatd.storage.base import Storage
 
 _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 """As far as the clock may be ahead at a start without a token that was revoked being good again."""
+
+
+_MOST_FAMILIAR: Final = 100_000
 
 
 class Buckets(Protocol):
@@ -65,6 +70,22 @@ class SignIn(NamedTuple):
     created: bool
 
 
+class _Familiar:
+    """From where each account has been signed in to, since the start; the latest are kept."""
+
+    def __init__(self) -> None:
+        self._pairs: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def add(self, email: str, place: str) -> None:
+        self._pairs[email, place] = None
+        self._pairs.move_to_end((email, place))
+        if len(self._pairs) > _MOST_FAMILIAR:
+            self._pairs.popitem(last=False)
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        return pair in self._pairs
+
+
 OnEnd = Callable[[str, Callable[[str], bool]], None]
 """Told of a user and of which of the user's token ids are good no more."""
 
@@ -84,7 +105,9 @@ class Accounts:
         failures: Buckets,
         on_end: OnEnd,
     ) -> None:
-        """``sign_ins`` is keyed by the client's address, ``failures`` by the account."""
+        """``sign_ins`` is keyed by the place that signs in, ``failures`` by the account: with the
+        place behind it where that has signed in to the account before, so that nobody can lock
+        others out by guessing."""
         self._storage = storage
         self._passwords = passwords
         self._tokens = tokens
@@ -94,7 +117,9 @@ class Accounts:
         self._failures = failures
         self._on_end = on_end
         self._changing = asyncio.Lock()
-        self._revoked: set[str] = set()
+        self._familiar = _Familiar()
+        self._revoked: dict[str, int] = {}
+        self._revoked_before_start: Collection[str] = ()
         self._generations: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -102,33 +127,41 @@ class Accounts:
 
         Those that have just ended too: if the clock is ahead, and is set right, they begin anew.
         """
-        self._revoked = set(await self._storage.revoked_tokens(now_ms() - _CLOCK_AHEAD_MS))
+        since = now_ms() - _CLOCK_AHEAD_MS
+        self._revoked_before_start = frozenset(await self._storage.revoked_tokens(since))
 
-    async def sign_in(self, email: str, password: str, address: str) -> SignIn:
+    async def sign_in(self, email: str, password: str, place: str) -> SignIn:
         """Sign in, or sign up where the e-mail address is new.
+
+        ``place`` is where it comes from in the network, as `chatd.networks.place_of` has it.
 
         Raises:
             BadCredentials: the password is wrong.
             SignupClosed: the address is new, and may not make an account.
-            RateLimited: too many sign-ins from this address, or failures for this account.
+            Invalid: the address is new, and the password one that is easily guessed.
+            RateLimited: too many sign-ins from this place, or failures for this account.
             Unavailable: too many are signing in at this moment.
         """
-        _charge(self._sign_ins, address, "too many sign-ins from this network address")
+        _charge(self._sign_ins, place, "too many sign-ins from this network address")
         user = await self._storage.user_by_email(email)
         if user is None:
             created = await self._sign_up(email, password)
             if created is not None:
+                self._familiar.add(email, place)
                 return SignIn(created, self._tokens.issue(created), created=True)
             # Somebody else signed up with the address just now.
             user = await self._storage.user_by_email(email)
         if user is None:
             raise _bad_credentials()
-        user = await self._check(user, password)
+        known = (email, place) in self._familiar
+        user = await self._check(user, password, f"{email} {place}" if known else email)
+        self._familiar.add(email, place)
         return SignIn(user, self._tokens.issue(user), created=False)
 
     async def _sign_up(self, email: str, password: str) -> User | None:
         if not self._signup.allows(email):
             raise SignupClosed("this server makes no new account for this e-mail address")
+        await self._refuse_guessable(email, password, "password")
         user = User(
             id=self._ids.take(),
             email=email,
@@ -137,17 +170,24 @@ class Accounts:
         )
         return user if await self._storage.create_user(user) else None
 
-    async def _check(self, user: User, password: str) -> User:
-        """The user, if this is the password; its hash is renewed where it has aged."""
-        _charge(self._failures, user.email, "too many wrong passwords for this account")
+    async def _refuse_guessable(self, email: str, password: str, field: str) -> None:
+        if await self._passwords.is_guessable(password, email):
+            raise Invalid.field(field, "is among the first that are guessed; choose another")
+
+    async def _check(self, user: User, password: str, guesser: str) -> User:
+        """The user, if this is the password; its hash is renewed where it has aged.
+
+        ``guesser`` is whose wrong passwords are counted together.
+        """
+        _charge(self._failures, guesser, "too many wrong passwords for this account")
         try:
             verified = await self._passwords.verify(password, user.password_hash)
         except Unavailable:
-            self._failures.give_back(user.email)
+            self._failures.give_back(guesser)
             raise
         if not verified.ok:
             raise _bad_credentials()
-        self._failures.give_back(user.email)
+        self._failures.give_back(guesser)
         if verified.rehash:
             with contextlib.suppress(Unavailable):
                 return await self._set_password(user, password, user.generation) or user
@@ -175,8 +215,12 @@ class Accounts:
 
     def is_ended(self, claims: Claims) -> bool:
         """Whether the token was revoked here, by signing out or by a change of password."""
-        generation = self._generations.get(claims.subject, claims.generation)
-        return claims.token_id in self._revoked or claims.generation != generation
+        token_id = claims.token_id
+        return (
+            token_id in self._revoked
+            or token_id in self._revoked_before_start
+            or claims.generation != self._generations.get(claims.subject, claims.generation)
+        )
 
     def renew(self, session: Session) -> IssuedToken:
         """A fresh token for the same user."""
@@ -186,12 +230,23 @@ class Accounts:
         """Revoke the session's token, and end the sockets that live by it."""
         token_id = session.claims.token_id
         await self._storage.revoke_token(token_id, session.claims.expires_at)
-        self._revoked.add(token_id)
+        self._forget_expired()
+        self._revoked[token_id] = session.claims.expires_at
         self._on_end(session.user.email, lambda other: other == token_id)
+
+    def _forget_expired(self) -> None:
+        """They are in the order of being revoked; what was good for longer goes a little later."""
+        long_ago = now_ms() - _CLOCK_AHEAD_MS
+        while self._revoked:
+            token_id, expires_at = next(iter(self._revoked.items()))
+            if expires_at > long_ago:
+                return
+            del self._revoked[token_id]
 
     async def change_password(self, session: Session, current: str, new: str) -> SignIn:
         """Replace the password, and revoke every token of the user but the one returned."""
-        user = await self._check(session.user, current)
+        user = await self._check(session.user, current, f"{session.user.email} signed in")
+        await self._refuse_guessable(user.email, new, "new")
         changed = await self._set_password(user, new, user.generation + 1)
         if changed is None:
             raise _bad_credentials()

@@ -17,6 +17,7 @@ from tornado.web import Application, RequestHandler
 
 from chatd.accounts import Accounts, SignupPolicy
 from chatd.connection import Connection, Flusher
+from chatd.deployment import dangers, refuse_debugging
 from chatd.directory import Directory
 from chatd.errors import CloseCode, Unavailable
 from chatd.handlers import auth, groups, health, messages, pages, users
@@ -29,7 +30,7 @@ from chatd.journal import MessageJournal
 from chatd.keepalive import KeepAlive
 from chatd.keys import KeyRing
 from chatd.limits import Buckets
-from chatd.listener import Listener
+from chatd.listener import BoundedServer, Listener
 from chatd.logs import Logger, capture_library_logs, make_logger
 from chatd.metrics import Metrics
 from chatd.openapi import Documented, asyncapi_document, openapi_document
@@ -55,7 +56,6 @@ ROUTES: Final[list[Route]] = [
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
-_HEADER_SECONDS: Final = 20
 _POOL_SECONDS: Final = 2.0
 _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 4.0
@@ -88,8 +88,10 @@ class App:
     def __init__(self, settings: Settings, log: Logger | None = None) -> None:
         """Builds everything and starts nothing; needs a running event loop.
 
-        Raises what makes a start impossible: a storage URL or key file that can't be used.
+        Raises what makes a start impossible: a storage URL or key file that can't be used, a
+        set-up that is refused.
         """
+        refuse_debugging(settings, debugging=asyncio.get_running_loop().get_debug())
         self.settings = settings
         self.log = log or make_logger(settings.logging.format, settings.logging.level)
         self.metrics = Metrics(self.log)
@@ -165,6 +167,7 @@ class App:
                 on_ended=self.registry.remove,
             ),
             ids=self.ids,
+            calls=Buckets(limits.call_per_second, limits.call_burst, _LIMITED_KEYS),
             metrics=self.metrics,
             log=self.log,
             hosts=served_hosts(settings),
@@ -229,6 +232,8 @@ class App:
             await self._open()
         except Unavailable as error:
             self._opening = asyncio.create_task(self._keep_opening(error))
+        for danger in dangers(self.settings):
+            self.log.warning(danger.event, remedy=danger.remedy)
         if not self.settings.server.allowed_hosts and self.settings.server.host in _ANY_ADDRESS:
             self.log.warning(
                 "server.no_host_allowed",
@@ -278,12 +283,13 @@ class App:
 
     def _listen(self) -> str:
         server = self.settings.server
-        self._server = HTTPServer(
+        limits = self.settings.limits
+        self._server = BoundedServer(
             self.application(),
-            max_header_size=16 * 1024,
-            max_body_size=_drained_body(self.settings.limits.body_bytes),
-            body_timeout=_HEADER_SECONDS,
-            idle_connection_timeout=3600,
+            max_body_size=_drained_body(limits.body_bytes),
+            # Room for all of a place's sockets to come back at once beside its requests.
+            most_of_a_place=2 * limits.connections_per_address,
+            proxies=server.trusted_proxies,
         )
         self._listener = Listener(server.host, server.port, self._server, self._accept_failed)
         host = f"[{server.host}]" if ":" in server.host else server.host

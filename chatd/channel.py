@@ -157,3 +157,13 @@ class Channel:
 
 def _ignore(*_: object) -> None:
     pass
+
+
+def give_up_on_the_deaf(connected: socket.socket, seconds: float) -> None:
+    """Have the system end a connection whose peer has let nothing be sent to it for so long.
+
+    0 for as long as it likes. Linux alone can do that (``TCP_USER_TIMEOUT`` in tcp(7)).
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = int(seconds * 1000)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

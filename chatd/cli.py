@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +14,7 @@ import click
 
 from chatd import __version__
 from chatd.app import serve as serve_app
+from chatd.deployment import UnsafeDeployment
 from chatd.errors import Unavailable
 from chatd.keys import KeyFileRefused
 from chatd.settings import Settings, SettingsError, load
@@ -64,13 +67,21 @@ def serve(
     except SettingsError as error:
         _fail(str(error), 2)
     try:
+        _take_all_files()
         asyncio.run(serve_app(settings, _announce))
-    except (StorageRefused, KeyFileRefused, ValueError) as error:
+    except (StorageRefused, KeyFileRefused, UnsafeDeployment, ValueError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except Unavailable as error:
         _fail(error.detail, 1)
     except OSError as error:
         _fail(f"can't serve on {_place(settings)}: {error.strerror or error}", 1)
+
+
+def _take_all_files() -> None:
+    """Raise the number of files that may be open, sockets too, as far as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _home() -> Path:

@@ -32,8 +32,12 @@ Text = Annotated[str, Meta(min_length=1, description="Any Unicode text but NUL."
 ClientId = Annotated[
     str, Meta(min_length=1, max_length=64, description="The sender's own name for the message.")
 ]
-Email = Annotated[str, Meta(description="A user's e-mail address.", examples=["bob@example.org"])]
-GroupName = Annotated[str, Meta(description="A group's name.", examples=["python"])]
+# Longer names there are none; to bring many characters into their one form holds the loop.
+Email = Annotated[
+    str,
+    Meta(max_length=320, description="A user's e-mail address.", examples=["bob@example.org"]),
+]
+GroupName = Annotated[str, Meta(max_length=512, description="A group's name.", examples=["python"])]
 Time = Annotated[
     str,
     Meta(

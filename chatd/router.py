@@ -161,7 +161,7 @@ class ChatRouter:
         except ValueError:
             group = None
         if group is None:
-            raise UnknownGroup(f"there is no group {name[:64]!r}")
+            raise no_such_group(name)
         return group
 
     # -- messages ----------------------------------------------------------------------------
@@ -364,6 +364,11 @@ class ChatRouter:
         frame = encode(news)
         for connection in list(self._registry.of_group(group)):
             connection.write(frame)
+
+
+def no_such_group(name: str) -> UnknownGroup:
+    """What answers to a group that is not there."""
+    return UnknownGroup(f"there is no group {name[:64]!r}")
 
 
 def check_client_id(client_id: str) -> None:

@@ -1,8 +1,9 @@
-"""Passwords and tokens. Nothing else imports passlib and jwt."""
+"""Passwords and tokens. Nothing else imports passlib, zxcvbn and jwt."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import threading
@@ -23,6 +24,8 @@ from chatd.models import User, now_ms
 T = TypeVar("T")
 
 PASSWORD_CHARACTERS: Final = (8, 128)
+
+_COMMON: Final = 3000
 
 AUDIENCE: Final = "chatd"
 ALGORITHM: Final = "HS256"
@@ -60,6 +63,15 @@ def _step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
+def _common_passwords() -> frozenset[str]:
+    """The most common of those that are long enough, in lower case."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415
+
+    shortest, _ = PASSWORD_CHARACTERS
+    long_enough = (one for one in FREQUENCY_LISTS["passwords"] if len(one) >= shortest)
+    return frozenset(itertools.islice(long_enough, _COMMON))
+
+
 class Verified(NamedTuple):
     """Whether a password was right, and if so, whether its hash is outdated."""
 
@@ -82,6 +94,7 @@ class Passwords:
             argon2__time_cost=2,
             argon2__parallelism=1,
         )
+        self._common: frozenset[str] | None = None
         self._queue_limit = queue_limit
         self._pending = 0
         self._thread = ThreadPoolExecutor(
@@ -93,6 +106,19 @@ class Passwords:
         check_password(password)
         hashed = await self._run(lambda: self._context.hash(_normal_form(password)))
         return str(hashed)
+
+    async def is_guessable(self, password: str, email: str) -> bool:
+        """Whether those who guess try this first: a common password, or the address itself."""
+        own, address = _normal_form(password).casefold(), email.casefold()
+        if own in (address, address.partition("@")[0]):
+            return True
+        # The list takes a while to load.
+        return await self._run(lambda: self._is_common(own))
+
+    def _is_common(self, password: str) -> bool:
+        if self._common is None:
+            self._common = _common_passwords()
+        return password in self._common
 
     async def verify(self, password: str, password_hash: str | None) -> Verified:
         """Whether the password is the one that was hashed.
@@ -146,6 +172,8 @@ class IssuedToken(NamedTuple):
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_Second = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""Up to the end of the year 9999: RFC 3339 has no later one to show."""
 
 
 class _Payload(msgspec.Struct, frozen=True):
@@ -156,9 +184,9 @@ class _Payload(msgspec.Struct, frozen=True):
     sub: _Name
     jti: _Name
     gen: _Count
-    iat: _Count
-    nbf: _Count
-    exp: _Count
+    iat: _Second
+    nbf: _Second
+    exp: _Second
 
     def claims(self) -> Claims:
         return Claims(

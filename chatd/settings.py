@@ -42,6 +42,17 @@ TEST_PREFIX: Final = "CHATD_TEST_"
 """Variables of the test suite, never settings."""
 
 _HOST = re.compile(r"\*|[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_WELL_KNOWN_SECRETS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "admin alongrandomtext changeit changeme changethis chatd default example foobar "
+        "letmein metrics metricstoken mysecret mytoken none null password prometheus "
+        "replaceme secret secretkey secrettoken test token topsecret yoursecret "
+        "yoursecrethere yourtoken yourtokenhere",
+    )
+)
+"""The letters of what stands in examples and is forgotten there, as in conf/chatd.toml."""
+
 _SUBJECT = re.compile(r"^[A-Z]\w+ should")
 """How pydantic begins: "Input should be …"; ours names the value instead."""
 
@@ -100,9 +111,12 @@ def _mail_domain(text: str) -> str:
         raise ValueError('should be the part of an address after the @, as in "corp.org"') from None
 
 
-def _not_empty(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value():
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text:
         raise ValueError("should not be empty: give a token, or leave the setting out")
+    if re.sub("[^a-z0-9]", "", text.lower()) in _WELL_KNOWN_SECRETS:
+        raise ValueError("should be a secret, and this is what is tried first: give random text")
     return secret
 
 
@@ -171,6 +185,8 @@ class Limits(_Section):
     sign_in_failures_per_minute: Limit = 10
     send_per_second: Limit = 200
     send_burst: Limit = 5000
+    call_per_second: Limit = 1000
+    call_burst: Limit = 20_000
     frame_bytes: Limit = 32_768
     text_chars: Limit = 4000
     body_bytes: Limit = 65_536
@@ -193,9 +209,7 @@ class Logging(_Section):
 
 
 class Metrics(_Section):
-    token: Annotated[Annotated[SecretStr, AfterValidator(_not_empty)] | None, Field(repr=False)] = (
-        None
-    )
+    token: Annotated[Annotated[SecretStr, AfterValidator(_secret)] | None, Field(repr=False)] = None
 
 
 class Settings(_Section):

@@ -22,7 +22,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
-from chatd.channel import Channel
+from chatd.channel import Channel, give_up_on_the_deaf
 from chatd.frames import websocket_frame
 from chatd.framing import (
     BINARY,
@@ -185,4 +185,6 @@ def _taken_from(stream: IOStream) -> tuple[socket.socket, bytes]:
         connected.close()
         return connected, b""
     stream.io_loop.remove_handler(connected)
+    # From here on it is Pongs that tell who is there, and outboxes that are bounded.
+    give_up_on_the_deaf(connected, 0)
     return connected, bytes(stream._read_buffer)

@@ -15,7 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from chatd.app import App
+from chatd.logs import Logger, make_logger
 from chatd.settings import load
+from tests.leaks import WatchedStream, watch
 
 PATIENCE = 10.0
 """Seconds a test waits for what must come."""
@@ -72,6 +74,8 @@ class Chat:
         )
         is_json = "json" in response.headers.get("Content-Type", "")
         content = json.loads(response.body) if is_json else response.body.decode()
+        watch.keep(body)
+        watch.keep(content)
         return Answer(response.code, content or None, response.headers)
 
     async def user(self, email: str, password: str = PASSWORD) -> User:
@@ -176,6 +180,7 @@ class Socket:
             self._news.notify_all()
 
     async def send(self, **frame: object) -> None:
+        watch.keep(frame)
         await self.ws.send(json.dumps(frame))
 
     async def next(self, *kinds: str, where: Callable[[Json], bool] = lambda _: True) -> Json:
@@ -231,15 +236,20 @@ class Socket:
 
 async def start_app(data_dir: Path, storage: str = "memory:", **settings: object) -> App:
     """A server in this loop, on a free port. Settings are dotted keys, ``__`` for the dot."""
+    chosen = any(name.startswith("logging__") for name in settings)
     overrides: dict[str, object] = {
         "server.port": 0,
         "storage.url": storage,
         "storage.data_dir": data_dir,
-        "logging.level": "error",
         "limits.sign_in_per_minute": 0,
         **{key.replace("__", "."): value for key, value in settings.items()},
     }
-    return App(load(None, {}, overrides))
+    return App(load(None, {}, overrides), log=None if chosen else quiet_log())
+
+
+def quiet_log() -> Logger:
+    """A log of everything that is looked through at the end, and shows only what is severe."""
+    return make_logger("json", "debug", WatchedStream())
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

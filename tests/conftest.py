@@ -13,7 +13,7 @@ from pymongo import MongoClient
 
 from tests.mongod import ReplicaSet
 
-pytest_plugins = ("tests.counts",)
+pytest_plugins = ("tests.counts", "tests.leaks")
 
 
 @pytest.hookimpl(tryfirst=True)

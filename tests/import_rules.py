@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
     ("app",),
+    ("deployment",),
     ("handlers",),
     ("listener", "openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
@@ -25,7 +26,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("connection",),
     ("channel", "frames", "framing", "schemas"),
     ("ids", "keys", "limits", "logs", "metrics", "security", "settings"),
-    ("addresses",),
+    ("addresses", "networks"),
     ("models",),
     ("errors",),
 )
@@ -53,6 +54,7 @@ DRIVERS: Final[Mapping[str, Sequence[str]]] = {
         "chatd.listener",
         "chatd.wire",
     ),
+    "zxcvbn": ("chatd.security",),
 }
 
 # Lists that a module may build from displays: they are read, and a test holds that.

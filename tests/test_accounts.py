@@ -24,7 +24,7 @@ from chatd.storage.memory import MemoryStorage
 from tests.rooms import ANN, BOB
 
 PASSWORD, WRONG, NEW = "correct horse battery", "wrong horse battery", "staple battery correct"
-HERE, THERE = "192.0.2.1", "192.0.2.2"
+HERE, THERE, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 SECONDS = 3600
 
 
@@ -94,9 +94,9 @@ class Office:
         return self.accounts
 
     async def sign_in(
-        self, email: str = ANN, password: str = PASSWORD, address: str = HERE
+        self, email: str = ANN, password: str = PASSWORD, place: str = HERE
     ) -> SignIn:
-        return await self.accounts.sign_in(email, password, address)
+        return await self.accounts.sign_in(email, password, place)
 
     async def session(self, email: str = ANN, password: str = PASSWORD) -> Session:
         return await self.accounts.authenticate((await self.sign_in(email, password)).token.token)
@@ -209,19 +209,46 @@ async def test_sign_ins_are_limited_by_address(io_loop: Any, office: Office) -> 
     with pytest.raises(RateLimited) as got:
         await office.sign_in("eve@example.org")
     assert got.value.retry_after > 0
-    await office.sign_in(address=THERE)
+    await office.sign_in(place=THERE)
 
 
 async def test_wrong_passwords_are_limited_by_account(io_loop: Any, office: Office) -> None:
     office.open(failures=2)
     await office.sign_in(ANN)
     await office.sign_in(BOB)
-    for address in (HERE, THERE):
+    for place in (THERE, ELSEWHERE):
         with pytest.raises(BadCredentials):
-            await office.sign_in(password=WRONG, address=address)
+            await office.sign_in(password=WRONG, place=place)
     with pytest.raises(RateLimited):
-        await office.sign_in(password=PASSWORD)
+        await office.sign_in(password=PASSWORD, place=THERE)
     await office.sign_in(BOB)
+
+
+async def test_who_guesses_locks_nobody_out_where_they_have_signed_in_before(
+    io_loop: Any, office: Office
+) -> None:
+    office.open(failures=1)
+    await office.sign_in()
+    with pytest.raises(BadCredentials):
+        await office.sign_in(password=WRONG, place=THERE)
+    with pytest.raises(RateLimited):
+        await office.sign_in(place=THERE)
+    await office.sign_in()
+    # There wrong passwords count as well, for themselves.
+    with pytest.raises(BadCredentials):
+        await office.sign_in(password=WRONG)
+    with pytest.raises(RateLimited):
+        await office.sign_in()
+
+
+async def test_who_guesses_keeps_nobody_from_changing_the_password(
+    io_loop: Any, office: Office
+) -> None:
+    session = await office.session()
+    office.open(failures=1)
+    with pytest.raises(BadCredentials):
+        await office.sign_in(password=WRONG, place=THERE)
+    await office.accounts.change_password(session, PASSWORD, NEW)
 
 
 async def test_right_passwords_are_not_limited(io_loop: Any, office: Office) -> None:

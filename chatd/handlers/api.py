@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from tornado.iostream import StreamClosedError
-from tornado.web import stream_request_body
 
+from chatd.accounts import Session
 from chatd.errors import (
     BadJson,
     BadRequest,
@@ -20,15 +20,19 @@ from chatd.errors import (
     FieldError,
     Invalid,
     MisdirectedRequest,
+    RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
 )
 from chatd.handlers.base import GuardedHandler
-from chatd.handlers.services import Services
 from chatd.openapi import Operation
 from chatd.schemas import Query
+
+_MOST_ERRORS: Final = 20
+_LONGEST_NAME: Final = 200
+"""Of what was wrong with a body, and of the name of a field: a client may make up thousands."""
 
 
 class Reply(NamedTuple):
@@ -38,35 +42,10 @@ class Reply(NamedTuple):
     body: BaseModel | None = None
 
 
-@stream_request_body
 class ApiHandler(GuardedHandler):
-    """A REST resource: JSON in, JSON out. Bodies beyond the limit are refused unread."""
+    """A REST resource: JSON in, JSON out."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}
-
-    def initialize(self, services: Services) -> None:
-        super().initialize(services)
-        self._body = bytearray()
-
-    def prepare(self) -> None:
-        super().prepare()
-        length = self.request.headers.get("Content-Length", "")
-        # One that is no number is refused by Tornado when it comes to the body.
-        self._check_body_size(int(length) if length.isdecimal() else 0)
-
-    def data_received(self, chunk: bytes) -> None:
-        self._body += chunk
-        try:
-            self._check_body_size(len(self._body))
-        except TooLarge:
-            # A body of undeclared length: the answer goes out, the rest is thrown away.
-            self._body.clear()
-            self.send_error(exc_info=sys.exc_info())
-
-    def _check_body_size(self, size: int) -> None:
-        limit = self.services.settings.limits.body_bytes
-        if limit and size > limit:
-            raise TooLarge(f"the body must be at most {limit} bytes")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -95,7 +74,7 @@ class ApiHandler(GuardedHandler):
 
         Raises `UnsupportedMediaType`, `BadJson` or `Invalid` where it is none.
         """
-        body = bytes(self._body)
+        body = bytes(self.body)
         if model is None and not body:
             return None
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -129,16 +108,29 @@ class ApiHandler(GuardedHandler):
         with contextlib.suppress(StreamClosedError):
             await self.finish(None if body is None else body.model_dump_json())
 
+    def check_call_limit(self, session: Session) -> None:
+        """Refuse a user who asks for more than a team ever does."""
+        now = asyncio.get_running_loop().time()
+        wait = self.services.calls.take(session.user.email, now)
+        if wait:
+            raise RateLimited("too many requests in a short time; slow down", wait)
+
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
 def invalid(error: ValidationError) -> Invalid:
-    """What pydantic found, each field with what would be right, and never the input itself."""
+    """What pydantic found, each field with what would be right, and never the input itself.
+
+    Of the fields there may be thousands: the first few are named.
+    """
+    found = error.errors(include_url=False, include_input=False, include_context=False)
     errors = [
-        FieldError(".".join(str(part) for part in one["loc"]), _sentence(one["msg"]))
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
+        FieldError(
+            ".".join(str(part) for part in one["loc"])[:_LONGEST_NAME], _sentence(one["msg"])
+        )
+        for one in found[:_MOST_ERRORS]
     ]
     return Invalid("; ".join(f"{one.field}: {one.message}" for one in errors), errors)
 
@@ -169,7 +161,7 @@ def operation(
                 self.services.state.check_taking_requests()
             with self.services.requests.one():
                 if not spec.public:
-                    await self.authenticate()
+                    self.check_call_limit(await self.authenticate())
                 query = self.read_query(spec.query)
                 if query is not None:
                     arguments["query"] = query
@@ -194,5 +186,5 @@ def _usual_errors(
     # Any operation may be sent a body or a query that means nothing to it.
     usual += [BadJson, TooLarge, UnsupportedMediaType, Invalid]
     if not details.get("public"):
-        usual.append(Unauthenticated)
+        usual += [Unauthenticated, RateLimited]
     return (*usual, *errors)

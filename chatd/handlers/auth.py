@@ -7,6 +7,7 @@ from chatd.errors import BadCredentials, RateLimited, SignupClosed
 from chatd.handlers.api import ApiHandler, Reply, operation
 from chatd.handlers.base import Route
 from chatd.models import User, rfc3339
+from chatd.networks import place_of
 from chatd.openapi import Answer
 from chatd.schemas import Credentials, PasswordChange, SessionView, TokenView, UserView
 from chatd.security import IssuedToken
@@ -30,7 +31,9 @@ class SignInHandler(ApiHandler):
     async def post(self, body: Credentials) -> Reply:
         accounts, metrics = self.services.accounts, self.services.metrics
         try:
-            result = await accounts.sign_in(body.email, body.password, self.client_address)
+            result = await accounts.sign_in(
+                body.email, body.password, place_of(self.client_address)
+            )
         except (BadCredentials, SignupClosed, RateLimited) as error:
             metrics.sign_ins.labels(error.code).inc()
             self.services.log.info(
@@ -94,7 +97,6 @@ class PasswordHandler(ApiHandler):
         "Change the password; every other token of the user is revoked",
         _TAG,
         BadCredentials,
-        RateLimited,
         body=PasswordChange,
         answers={200: Answer("A fresh token, the only good one.", TokenView)},
         example={"current": "correct horse battery", "new": "staple battery correct"},

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable
+import sys
+from collections.abc import Awaitable, Iterable
 from http import HTTPStatus
-from ipaddress import ip_address
 from math import ceil
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from chatd.accounts import Session
 from chatd.errors import (
@@ -22,19 +21,29 @@ from chatd.errors import (
     MisdirectedRequest,
     NotFound,
     RateLimited,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
 from chatd.handlers.services import Services
+from chatd.networks import client_address
 from chatd.schemas import FieldProblem, Problem
 
 _SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+TOKEN_ARGUMENT: Final = "Authorization"
+"""The query argument in which a page's address, and a handshake's, may carry a token."""
+
+_MOST_DIGITS: Final = 19
+"""Of a declared length: more make no other answer, but a number that Python won't read."""
 
 
 class Route(NamedTuple):
@@ -44,14 +53,19 @@ class Route(NamedTuple):
     handler: type[RequestHandler]
 
 
+@stream_request_body
 class GuardedHandler(RequestHandler):
-    """A handler that knows its services, checks the Host, and answers errors as problems."""
+    """A handler that knows its services, checks the Host, and answers errors as problems.
+
+    Bodies beyond the limit are refused unread, wherever they are sent.
+    """
 
     services: Services
     session: Session | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
+        self.body = bytearray()
 
     @property
     def request_id(self) -> str:
@@ -68,7 +82,24 @@ class GuardedHandler(RequestHandler):
 
     def prepare(self) -> Awaitable[None] | None:
         self.check_host()
+        length = self.request.headers.get("Content-Length", "")
+        # One that is no number is refused by Tornado when it comes to the body.
+        self._check_body_size(int(length[:_MOST_DIGITS]) if length.isdecimal() else 0)
         return None
+
+    def data_received(self, chunk: bytes) -> None:
+        self.body += chunk
+        try:
+            self._check_body_size(len(self.body))
+        except TooLarge:
+            # A body of undeclared length: the answer goes out, the rest is thrown away.
+            self.body.clear()
+            self.send_error(exc_info=sys.exc_info())
+
+    def _check_body_size(self, size: int) -> None:
+        limit = self.services.settings.limits.body_bytes
+        if limit and size > limit:
+            raise TooLarge(f"the body must be at most {limit} bytes")
 
     # -- guards ------------------------------------------------------------------------------
 
@@ -91,7 +122,8 @@ class GuardedHandler(RequestHandler):
         if allowed:
             good = origin.lower() in allowed
         else:
-            good = _netloc(origin) == self.request.host.lower()
+            host = self.request.host.lower()
+            good = origin.lower() in (f"http://{host}", f"https://{host}")
         if not good:
             raise Forbidden(f"pages of {origin[:100]!r} may not connect; see allowed_origins")
 
@@ -116,6 +148,18 @@ class GuardedHandler(RequestHandler):
             raise Unauthenticated("the Authorization header must be: Bearer TOKEN")
         return token.strip()
 
+    def one_token(self, others: Iterable[str] = ()) -> str | None:
+        """The token of the header, the query or one of ``others``; None where there is none.
+
+        Two that differ are refused: which of them a proxy in front has checked nobody knows.
+        """
+        asked = self.get_query_arguments(TOKEN_ARGUMENT)
+        found = {self.bearer_token(), *(token.removeprefix("Bearer ") for token in asked), *others}
+        found -= {None, ""}
+        if len(found) > 1:
+            raise BadRequest("the request carries two different tokens; send one")
+        return next(iter(found), None)
+
     async def authenticate(self) -> Session:
         """Whose request this is."""
         token = self.bearer_token()
@@ -123,6 +167,7 @@ class GuardedHandler(RequestHandler):
             raise Unauthenticated(
                 "sign in with POST /v1/auth/sign-in, then send Authorization: Bearer TOKEN"
             )
+        self.one_token()
         self.services.state.check_started()
         self.session = await self.services.accounts.authenticate(token)
         return self.session
@@ -140,23 +185,10 @@ class GuardedHandler(RequestHandler):
 
     @property
     def client_address(self) -> str:
-        """The network address of the client, as far as the listed proxies can be trusted.
-
-        Each proxy appends whom it speaks for to X-Forwarded-For: from the right, the first
-        address that is no trusted proxy is the client's.
-        """
-        address = str(self.request.remote_ip)
-        forwarded = ",".join(self.request.headers.get_list("X-Forwarded-For")).split(",")
-        while self._is_trusted_proxy(address) and forwarded:
-            address = forwarded.pop().strip() or address
-        return address
-
-    def _is_trusted_proxy(self, address: str) -> bool:
+        """The network address of the client, as far as the listed proxies can be trusted."""
+        forwarded = ",".join(self.request.headers.get_list("X-Forwarded-For"))
         proxies = self.services.settings.server.trusted_proxies
-        try:
-            return any(ip_address(address) in network for network in proxies)
-        except ValueError:
-            return False
+        return client_address(str(self.request.remote_ip), forwarded, proxies)
 
     # -- errors ------------------------------------------------------------------------------
 
@@ -223,14 +255,6 @@ def as_chat_error(error: BaseException | None, status: int) -> ChatError:
     if 400 <= status < 500:
         return BadRequest("the request could not be read")
     return InternalError("something went wrong on our side; the log has it under the request_id")
-
-
-def _netloc(origin: str) -> str | None:
-    """Host and port of an Origin, None where it is none."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 def _host_name(host: str) -> str:

@@ -10,14 +10,17 @@ from tornado.websocket import WebSocketHandler
 from chatd.accounts import Session
 from chatd.connection import EVERYTHING, Scope, one_group
 from chatd.errors import BadRequest, Invalid, RateLimited
+from chatd.handlers.base import TOKEN_ARGUMENT
 from chatd.handlers.pages import PageHandler
 from chatd.handlers.services import Services
+from chatd.networks import place_of
 from chatd.wire import Wire
 
 _SUBPROTOCOL: Final = "chatd.v1"
 _TOKEN_SUBPROTOCOL: Final = "bearer."
-_ARGUMENTS: Final = frozenset({"Authorization", "replay", "receipts"})
+_ARGUMENTS: Final = frozenset({TOKEN_ARGUMENT, "replay", "receipts"})
 _HANDSHAKE_ONLY: Final = (
+    "_body_future",
     "arguments",
     "body_arguments",
     "connection",
@@ -47,10 +50,10 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         if "upgrade" not in self.request.headers.get("Connection", "").lower():
             raise BadRequest("a WebSocket handshake has the header Connection: Upgrade")
         self.check_origin_allowed()
+        token = self._token()
         self._read_arguments()
         self._check_address_limit()
         self.scope = self.scope_of(path)
-        token = self._token()
         async with self.services.newcomers:
             if token is not None:
                 self.session = await self.services.accounts.authenticate(token)
@@ -80,22 +83,16 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
 
     def _token(self) -> str | None:
         """The token, from any one of the places where a handshake may carry it."""
-        header = self.bearer_token()
-        query = self.get_query_argument("Authorization", None)
         offered = self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
-        found = {token for token in (header, query and query.removeprefix("Bearer ")) if token}
-        found |= {
+        return self.one_token(
             name.strip().removeprefix(_TOKEN_SUBPROTOCOL)
             for name in offered
             if name.strip().startswith(_TOKEN_SUBPROTOCOL)
-        }
-        if len(found) > 1:
-            raise BadRequest("the request carries two different tokens; send one")
-        return next(iter(found), None)
+        )
 
     def _check_address_limit(self) -> None:
         limit = self.services.settings.limits.connections_per_address
-        if limit and self.services.sockets.count(self.client_address) >= limit:
+        if limit and self.services.sockets.count(place_of(self.client_address)) >= limit:
             raise RateLimited("too many connections from this network address", 5)
 
     async def check_may_open(self, session: Session) -> None:
@@ -113,7 +110,8 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         """Let go of what only the handshake needed: it would stay for as long as the socket."""
         for name in _HANDSHAKE_ONLY:
             vars(self.request).pop(name, None)
-        vars(self).pop("_headers", None)
+        for name in ("_headers", "body"):
+            vars(self).pop(name, None)
 
     def check_origin(self, origin: str) -> bool:
         # check_origin_allowed() has decided: Tornado asks only where Origin and Host differ.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hmac
-from ipaddress import ip_address
+from typing import Final
 
 from chatd.errors import Forbidden, Unauthenticated, Unavailable
 from chatd.handlers.api import ApiHandler, operation
 from chatd.handlers.base import Route
+from chatd.networks import is_among, is_loopback
 from chatd.openapi import Answer
 from chatd.schemas import HealthView
 
 _TAG = "Operation"
+_OF_PROXIES: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
 
 
 class LiveHandler(ApiHandler):
@@ -63,20 +65,22 @@ class MetricsHandler(ApiHandler):
     def _check_reader(self) -> None:
         secret = self.services.settings.metrics.token
         if secret is None:
-            if not _is_loopback(self.client_address):
+            if not self._is_local():
                 raise Forbidden("metrics are for this machine only, unless metrics.token is set")
             return
         token = self.bearer_token() or ""
         if not hmac.compare_digest(token.encode(), secret.get_secret_value().encode()):
             raise Unauthenticated("send metrics.token as Authorization: Bearer TOKEN")
 
-
-def _is_loopback(address: str) -> bool:
-    """Whether this is this machine; what a proxy calls "unknown" is not."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
+    def _is_local(self) -> bool:
+        """Whether it comes from this machine, and for nobody else."""
+        if not is_loopback(self.client_address):
+            return False
+        proxies = self.services.settings.server.trusted_proxies
+        # A proxy on this machine that is not listed passes on what comes from anywhere.
+        return is_among(str(self.request.remote_ip), proxies) or not any(
+            name in self.request.headers for name in _OF_PROXIES
+        )
 
 
 ROUTES = [

@@ -15,6 +15,7 @@ from chatd.directory import Directory
 from chatd.errors import Unavailable
 from chatd.ids import UuidPool
 from chatd.journal import MessageJournal
+from chatd.limits import Buckets
 from chatd.logs import Logger
 from chatd.metrics import Metrics
 from chatd.presence import PresenceBoard
@@ -167,6 +168,8 @@ class Services:
     replayer: Replayer
     flusher: Flusher
     ids: UuidPool
+    calls: Buckets
+    """How often each user may call, over REST and by frames; sends have a limit of their own."""
     metrics: Metrics
     log: Logger
     hosts: frozenset[str]

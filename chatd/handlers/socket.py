@@ -54,6 +54,8 @@ from chatd.models import (
     pair_conversation,
     rfc3339,
 )
+from chatd.networks import place_of
+from chatd.router import no_such_group
 
 _FRAME_SECONDS: Final = 10.0
 """How long the server waits for an ``auth`` or a ``resume`` frame."""
@@ -82,7 +84,7 @@ class SocketHandler(HandshakeHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         self.set_nodelay(True)
         self._address = self.client_address
-        self.services.sockets.add(self, self._address)
+        self.services.sockets.add(self, place_of(self._address))
         self.forget_request()
         if self.session is not None:
             self._begin(self.session)
@@ -209,8 +211,10 @@ class SocketHandler(HandshakeHandler):
             if not isinstance(frame, Send) or not self._sent_at_once(frame):
                 return self._take(frame, message)
             self._bad_frames = 0
-        except Exception as error:
+        except RateLimited as error:
             self._refuse(error, client_id_of(message))
+        except Exception as error:
+            return self._refuse_in_turn(error, message)
         return self._room()
 
     def _room(self) -> Awaitable[None] | None:
@@ -232,8 +236,10 @@ class SocketHandler(HandshakeHandler):
         return True
 
     async def _take(self, frame: AnyInbound, message: str) -> None:
-        """What may have to wait: for the storage, or for the connection's start."""
+        """What may have to wait: for its turn, the storage, or the connection's start."""
         try:
+            if self.connection is not None:
+                await self._turn(self.connection.user)
             if isinstance(frame, Auth):
                 await self._authenticate(frame)
             elif self.connection is None:
@@ -243,6 +249,20 @@ class SocketHandler(HandshakeHandler):
             self._bad_frames = 0
         except Exception as error:
             self._refuse(error, client_id_of(message))
+
+    async def _refuse_in_turn(self, error: Exception, message: str) -> None:
+        """What is refused at sight counts as a call like any other."""
+        if self.connection is not None:
+            await self._turn(self.connection.user)
+        self._refuse(error, client_id_of(message))
+
+    async def _turn(self, user: str) -> None:
+        """Return once the user may call again: till then nothing more is read, nor lost."""
+        now = asyncio.get_running_loop().time
+        wait = self.services.calls.take(user, now())
+        while wait:
+            await asyncio.sleep(wait)
+            wait = self.services.calls.take(user, now())
 
     async def _authenticate(self, frame: Auth) -> None:
         try:
@@ -289,13 +309,13 @@ class SocketHandler(HandshakeHandler):
                 self._send(connection, conversation, frame)
                 await self.services.journal.room()
             case Received():
-                conversation = await self._conversation(frame.sender, frame.group)
+                conversation = await self._own_conversation(frame.sender, frame.group)
                 await self._claim(connection, conversation, ReceiptKind.DELIVERED, frame.seq)
             case Read():
-                conversation = await self._conversation(frame.sender, frame.group)
+                conversation = await self._own_conversation(frame.sender, frame.group)
                 await self._claim(connection, conversation, ReceiptKind.READ, frame.seq)
             case Typing():
-                conversation = await self._conversation(frame.to, frame.group)
+                conversation = await self._own_conversation(frame.to, frame.group)
                 self.services.router.typing(connection.user, conversation)
 
     def _group(self, to: str | None, group: str | None) -> str | None:
@@ -309,6 +329,14 @@ class SocketHandler(HandshakeHandler):
         if not self.scope.covers(conversation):
             raise Forbidden("this socket does not carry that conversation; use /v1/ws")
         return conversation
+
+    async def _own_conversation(self, to: str | None, group: str | None) -> Conversation:
+        """The same, for what means something in one's own conversations only: a group that one is
+        not in is answered as one that is not there."""
+        try:
+            return await self._conversation(to, group)
+        except NotAMember:
+            raise no_such_group(str(self._group(to, group))) from None
 
     async def _claim(
         self, connection: Connection, conversation: Conversation, kind: ReceiptKind, seq: int
@@ -352,7 +380,9 @@ class SocketHandler(HandshakeHandler):
             self._rate_limited_frames += 1
             if self._rate_limited_frames >= _RATE_LIMITED_FRAMES:
                 self._end(CloseCode.FLOODING, "flooding")
-        if isinstance(refusal, BadRequest):
+        # Nothing else bounds what waits for who has not said yet who they are.
+        none_at_all = BadRequest if self.connection is not None else (BadRequest, Invalid)
+        if isinstance(refusal, none_at_all):
             self._bad_frames += 1
             if self._bad_frames >= _BAD_FRAMES:
                 self._end(CloseCode.BAD_FRAMES, "three frames in a row were none")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.leaks import watch
+
 START_SECONDS = 20
 
 
@@ -97,6 +99,7 @@ class Server:
                 self.terminate()
             assert self.process.stdout is not None
             self.process.stdout.close()
+            watch.logged(self.log.read_text())
 
     def cpu_seconds(self) -> float:
         """The processor time the running process has used so far, all its threads together."""

@@ -27,6 +27,7 @@ from chatd.models import (
 )
 from tests.chat import Json, User
 from tests.e2e.faults.log import Acked, Bye, Closed, Gap, Log, Receipt, Received, Refused, Sent
+from tests.leaks import watch
 
 _RETRY_SECONDS = 0.05
 _PAUSE_SECONDS = 0.2
@@ -131,12 +132,9 @@ class Device:
         """Send to a ``group`` or ``to`` a user, again until it is acked; returns its client_id."""
         self._count += 1
         client_id = f"{self.log.device} {self._count}"
-        self._unacked[client_id] = {
-            "type": "send",
-            "client_id": client_id,
-            "text": text,
-            **target,
-        }
+        frame = {"type": "send", "client_id": client_id, "text": text, **target}
+        watch.keep(frame)
+        self._unacked[client_id] = frame
         self._write(client_id)
         return client_id
 

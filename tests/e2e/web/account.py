@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from tests.chat import PASSWORD, Json
+from tests.leaks import watch
 
 
 class Account:
@@ -24,6 +25,7 @@ class Account:
         """One request, which must succeed; what the server answered."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         connection = HTTPConnection(self._host, timeout=10)
+        watch.keep(body)
         try:
             if body is not None:
                 headers["Content-Type"] = "application/json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.web.conftest import MakeVisitor
 
@@ -45,3 +45,19 @@ def test_in_swagger_ui_one_signs_in_authorizes_makes_a_group_and_lists_it(
     listed = execute(page, "List groups")
     assert '"name": "python"' in listed
     assert '"joined": true' in listed
+
+
+def test_the_documentation_shows_no_foreign_document_and_keeps_no_token(
+    visitor: MakeVisitor,
+) -> None:
+    """Who follows a link to it is not led to sign in elsewhere: nothing else is even asked for."""
+    ann = visitor()
+    elsewhere = "http://evil.example/openapi.json"
+    ann.open(f"/docs?url={elsewhere}&urls.primaryName=x&configUrl={elsewhere}#/?url={elsewhere}")
+    expect(ann.page.get_by_role("heading", name="chatd")).to_be_visible()
+    authorize(ann.page, "a.secret.token")
+    assert "a.secret.token" not in str(ann.kept())
+    assert ann.context.cookies() == []
+    ann.page.reload()
+    ann.page.get_by_role("button", name="Authorize").first.click()
+    expect(ann.page.locator(".auth-container input")).to_have_value("")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Final
 
 import pytest
@@ -366,3 +370,52 @@ def test_a_token_from_the_address_is_gone_from_it_and_from_the_history(
     assert ann.place == "/chat"
     assert_not_shown(ann, token)
     assert token not in ann.page.evaluate("document.referrer + JSON.stringify(history.state)")
+
+
+@contextmanager
+def another_place(html: str) -> Iterator[str]:
+    """The address of a server that has nothing but this page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_no_page_of_another_place_shows_the_client_in_a_frame(visitor: MakeVisitor) -> None:
+    ann = visitor("frame", "X-Frame-Options", "asked elsewhere", "404")
+    doors = ("/chat", "/chat/user", "/group/club/connect", "/docs")
+    with another_place("".join(f"<iframe src='{ann.url}{door}'></iframe>" for door in doors)) as at:
+        ann.page.goto(at)
+        inner = ann.page.frames[1:]
+    assert [frame.url for frame in inner] == ["chrome-error://chromewebdata/"] * len(doors)
+
+
+def test_who_signs_out_leaves_nothing_for_the_next_at_this_screen(
+    visitor: MakeVisitor, account: MakeAccount
+) -> None:
+    account("bob@example.org")
+    ann = visitor()
+    referers: list[str] = []
+    ann.page.on("request", lambda request: referers.append(request.headers.get("referer", "")))
+    ann.enter(ANN, "/chat/user#bob@example.org")
+    ann.say("between you and me")
+    ann.expect_tick("between you and me", "stored")
+    ann.button("Sign out").click()
+    ann.expect_form()
+    assert ann.page.evaluate("sessionStorage.length") == 0
+    ann.page.goto("about:blank")
+    ann.page.go_back()
+    ann.expect_form()
+    assert "between you and me" not in ann.page.content()
+    assert "between you and me" not in str(ann.kept())
+    assert set(referers) == {""}

@@ -18,6 +18,7 @@ from playwright.sync_api import (
 )
 
 from tests.chat import PASSWORD
+from tests.leaks import watch
 
 PATIENCE_MS: Final = 15_000
 """How long a page may take for what must come."""
@@ -111,6 +112,7 @@ class Visitor:
 
     def fill_in(self, email: str, password: str = PASSWORD) -> None:
         """Send the form, whatever comes of it."""
+        watch.keep({"password": password})
         self.page.get_by_label("E-mail").fill(email)
         self.page.get_by_label("Password").fill(password)
         self.button("Sign in").click()
@@ -172,6 +174,7 @@ class Visitor:
     def say(self, *texts: str) -> None:
         """Write these, and send each; whether they got anywhere is another matter."""
         for text in texts:
+            watch.keep({"text": text})
             self.composer.fill(text)
             self.button("Send").click()
             expect(self.composer).to_have_value("")
