@@ -32,7 +32,7 @@ from chatd.keys import KeyRing
 from chatd.limits import Buckets
 from chatd.listener import BoundedServer, Listener
 from chatd.logs import Logger, capture_library_logs, make_logger
-from chatd.metrics import Metrics
+from chatd.metrics import Metrics, watch_loop
 from chatd.openapi import Documented, asyncapi_document, openapi_document
 from chatd.presence import PresenceBoard
 from chatd.receipts import Receipts
@@ -43,6 +43,7 @@ from chatd.security import Passwords, Tokens
 from chatd.settings import Settings
 from chatd.storage import open_storage
 from chatd.storage.base import Storage
+from chatd.storage.timed import timed
 
 ROUTES: Final[list[Route]] = [
     *pages.ROUTES,
@@ -97,7 +98,10 @@ class App:
         self.metrics = Metrics(self.log)
         self.state = ServerState()
         settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.storage = open_storage(settings.storage.url, settings.storage.data_dir)
+        self.storage = timed(
+            open_storage(settings.storage.url, settings.storage.data_dir),
+            self.metrics.storage_called,
+        )
         self.registry = ConnectionRegistry()
         self.ids = UuidPool(
             self._uuid_source(),
@@ -205,6 +209,10 @@ class App:
         gauge("chatd_users_online", "Users on line.", lambda: len(self.registry.online_users()))
         gauge("chatd_journal_waiting", "Entries the journal holds.", lambda: len(self.journal))
         gauge("chatd_uuid_pool_level", "Message ids ready.", lambda: self.ids.level)
+        gauge("chatd_outbox_bytes", "Bytes that wait for clients to read.", self._outbox_bytes)
+
+    def _outbox_bytes(self) -> int:
+        return sum(connection.waiting for connection in self.registry)
 
     # -- the life of the server --------------------------------------------------------------
 
@@ -225,6 +233,7 @@ class App:
             self.receipts.run_forever(),
             self.presence.run_forever(),
             keep_alive.run_forever(),
+            watch_loop(self.metrics.loop_was_late),
         ):
             self._run(coroutine)
         self._url = self._listen()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from chatd.errors import ChatError, Unavailable
-from chatd.models import Draft, Duplicate, Outcome, Stored
+from chatd.models import Draft, Duplicate, Outcome, Stored, now_ms
 
 Done = Callable[[Outcome | ChatError], None]
 """Called once, in commit order, with what became of a draft."""
@@ -40,7 +40,7 @@ class Appender(Protocol):
 class Observer(Protocol):
     """Who hears how the journal does."""
 
-    def batch_stored(self, size: int, seconds: float) -> None: ...
+    def batch_stored(self, size: int, seconds: float, waited: float) -> None: ...
 
     def failed(self, event: str, error: BaseException) -> None: ...
 
@@ -157,6 +157,8 @@ class MessageJournal:
     async def _store(self, batch: list[tuple[Draft, Done]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
+        # By the wall clock, which may have been set back meanwhile.
+        waited = max(0, now_ms() - batch[0][0].sent_at) / 1000
         try:
             outcomes: list[Outcome] = await self._storage.append([draft for draft, _ in batch])
         except Exception as error:
@@ -166,7 +168,7 @@ class MessageJournal:
                 self._doubt(draft)
                 self._tell(done, refusal)
             return
-        self._observer.batch_stored(len(batch), loop.time() - started)
+        self._observer.batch_stored(len(batch), loop.time() - started, waited)
         turn = loop.time()
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             self._tell(done, self._resolved(outcome))

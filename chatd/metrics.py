@@ -2,82 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
 )
 
 from chatd.logs import Logger
 
+_LOOK_SECONDS: Final = 0.5
+_FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+"""Seconds, for what takes milliseconds while all is well."""
+_SLOW: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+"""Seconds, for what waits for people's devices."""
+_COUNTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
 
 class Metrics:
-    """The server's counters; it observes the journal, the receipts and the router."""
+    """The server's counters; it observes the journal, the receipts and the router.
+
+    Names, labels and units stay as they are: docs/operations.md lists them, and people build
+    dashboards and alerts on them. No label has values that clients make up.
+    """
 
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._registry = CollectorRegistry()
-        registry = self._registry
-        self.connections_opened = Counter(
-            "chatd_connections_opened", "WebSockets authenticated.", registry=registry
-        )
-        self.connections_closed = Counter(
-            "chatd_connections_closed",
-            "WebSockets ended, by close code.",
-            ["code"],
-            registry=registry,
-        )
-        self._frames_received = Counter(
-            "chatd_frames_received", "Frames from clients, by type.", ["type"], registry=registry
-        )
+        ProcessCollector(registry=self._registry)
         self._frames_by_type: dict[type, Counter] = {}
-        self.refusals = Counter(
-            "chatd_refusals", "Requests and frames refused, by code.", ["code"], registry=registry
+        self._count_calls()
+        self._count_messages()
+        self._count_what_goes_wrong()
+
+    def _count_calls(self) -> None:
+        self.connections_opened = self._counter(
+            "chatd_connections_opened", "WebSockets authenticated."
         )
-        self.sign_ins = Counter(
-            "chatd_sign_ins", "Sign-ins, by result.", ["result"], registry=registry
+        self.connections_closed = self._counter(
+            "chatd_connections_closed", "WebSockets ended, by close code.", "code"
         )
-        self.requests = Histogram(
+        self._frames_received = self._counter(
+            "chatd_frames_received", "Frames from clients, by type.", "type"
+        )
+        self.refusals = self._counter(
+            "chatd_refusals", "Requests and frames refused, by code.", "code"
+        )
+        self.sign_ins = self._counter("chatd_sign_ins", "Sign-ins, by result.", "result")
+        self.requests = self._histogram(
             "chatd_http_request_seconds",
             "REST requests, by method and status.",
-            ["method", "status"],
-            registry=registry,
+            _SLOW,
+            "method",
+            "status",
         )
-        self.uuid_fallbacks = Counter(
-            "chatd_uuid_fallbacks",
-            "Message ids made locally because the pool was dry.",
-            registry=registry,
+
+    def _count_messages(self) -> None:
+        self._stored = self._counter("chatd_messages_stored", "Messages stored.")
+        self._delivered = self._counter(
+            "chatd_messages_delivered", "Copies of messages put into outboxes."
         )
-        self._stored = Counter("chatd_messages_stored", "Messages stored.", registry=registry)
-        self._delivered = Counter(
-            "chatd_messages_delivered", "Copies of messages put into outboxes.", registry=registry
+        self._delivery_seconds = self._histogram(
+            "chatd_delivery_seconds",
+            "From the sending of a message to its first receipt; of each conversation the latest.",
+            _SLOW,
         )
-        self._replayed = Counter(
-            "chatd_messages_replayed", "Messages replayed to connections.", registry=registry
+        self._replayed = self._counter(
+            "chatd_messages_replayed", "Messages replayed to connections."
         )
-        self._batch_size = Histogram(
-            "chatd_journal_batch_size",
-            "Messages stored in one round trip.",
-            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-            registry=registry,
+        self._replay_size = self._histogram(
+            "chatd_replay_size", "Messages replayed to one connection.", (0, *_COUNTS, 5000)
         )
-        self._batch_seconds = Histogram(
-            "chatd_journal_batch_seconds",
-            "Time to store a batch.",
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
-            registry=registry,
+        self._batch_size = self._histogram(
+            "chatd_journal_batch_size", "Messages stored in one round trip.", _COUNTS
         )
-        self._marks = Counter("chatd_marks_stored", "Receipt marks stored.", registry=registry)
-        self._failures = Counter(
-            "chatd_failures",
-            "Things that went wrong inside, by event.",
-            ["event"],
-            registry=registry,
+        self._batch_seconds = self._histogram(
+            "chatd_journal_batch_seconds", "Time to store a batch.", _FAST
         )
+        self._wait_seconds = self._histogram(
+            "chatd_journal_wait_seconds",
+            "Time until a batch's first message is given to the storage.",
+            _FAST,
+        )
+        self._marks = self._counter("chatd_marks_stored", "Receipt marks stored.")
+        self._storage_seconds = self._histogram(
+            "chatd_storage_seconds", "Calls of the storage, by operation.", _FAST, "operation"
+        )
+
+    def _count_what_goes_wrong(self) -> None:
+        self.uuid_fallbacks = self._counter(
+            "chatd_uuid_fallbacks", "Message ids made locally because the pool was dry."
+        )
+        self._loop_lag = self._histogram(
+            "chatd_event_loop_lag_seconds", "How late the event loop comes to what is due.", _FAST
+        )
+        self._failures = self._counter(
+            "chatd_failures", "Things that went wrong inside, by event.", "event"
+        )
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(name, help_, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, help_: str, buckets: Sequence[float], *labels: str
+    ) -> Histogram:
+        return Histogram(name, help_, labels, buckets=buckets, registry=self._registry)
 
     def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
         """A gauge that asks ``read`` whenever the metrics are read."""
@@ -98,16 +133,28 @@ class Metrics:
             self._frames_by_type[kind] = counter
         counter.inc()
 
-    def batch_stored(self, size: int, seconds: float) -> None:
+    def batch_stored(self, size: int, seconds: float, waited: float) -> None:
+        """``seconds`` in the storage, having ``waited`` for it before."""
         self._stored.inc(size)
         self._batch_size.observe(size)
         self._batch_seconds.observe(seconds)
+        self._wait_seconds.observe(waited)
+
+    def storage_called(self, operation: str, seconds: float) -> None:
+        self._storage_seconds.labels(operation).observe(seconds)
+
+    def message_arrived(self, seconds: float) -> None:
+        self._delivery_seconds.observe(seconds)
+
+    def loop_was_late(self, seconds: float) -> None:
+        self._loop_lag.observe(seconds)
 
     def message_routed(self, copies: int) -> None:
         self._delivered.inc(copies)
 
     def replayed(self, count: int) -> None:
         self._replayed.inc(count)
+        self._replay_size.observe(count)
 
     def marks_stored(self, size: int) -> None:
         self._marks.inc(size)
@@ -116,3 +163,13 @@ class Metrics:
         """Something inside went wrong; the log has the traceback."""
         self._failures.labels(event).inc()
         self._log.error(event, error=repr(error), exc_info=error)
+
+
+async def watch_loop(observe: Callable[[float], None]) -> None:
+    """Measure again and again by how many seconds the event loop is late; the coroutine does not
+    end."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LOOK_SECONDS
+        await asyncio.sleep(_LOOK_SECONDS)
+        observe(max(0.0, loop.time() - due))

@@ -32,6 +32,7 @@ from chatd.frames import (
 )
 from chatd.heads import Heads
 from chatd.journal import MessageJournal
+from chatd.latency import Latency
 from chatd.models import (
     Advance,
     Conversation,
@@ -71,6 +72,8 @@ class Observer(Protocol):
 
     def message_routed(self, copies: int) -> None: ...
 
+    def message_arrived(self, seconds: float) -> None: ...
+
     def marks_stored(self, size: int) -> None: ...
 
     def failed(self, event: str, error: BaseException) -> None: ...
@@ -100,6 +103,7 @@ class ChatRouter:
         self._send_limit = send_limit
         self._text_chars = text_chars
         self.heads = Heads()
+        self._latency = Latency(observer.message_arrived)
         self._fan_out = FanOut(registry, self.heads, observer)
         journal.on_pause(self._fan_out.flush)
         self.receipts = Receipts(storage, observer, self.tell_receipt)
@@ -204,6 +208,7 @@ class ChatRouter:
                 done(outcome)
             finally:
                 if isinstance(outcome, Stored):
+                    self._latency.told(outcome.message)
                     self._fan_out.add(outcome.message, origin)
 
         self._journal.submit(draft, committed)
@@ -290,6 +295,7 @@ class ChatRouter:
         """A connection's Pong came: its client's stack has these runs."""
         at = now_ms()
         for span in spans:
+            self._latency.confirmed(span.conversation, connection.user, span.seq, at)
             self.receipts.claim(
                 Mark(
                     conversation=span.conversation,

@@ -21,7 +21,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("handlers",),
     ("listener", "openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
-    ("directory", "fanout", "heads", "journal", "presence", "receipts", "registry"),
+    ("directory", "fanout", "heads", "journal", "latency", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
     ("channel", "frames", "framing", "schemas"),

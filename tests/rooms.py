@@ -172,7 +172,7 @@ class Observer:
         self.marks: list[int] = []
         self.failures: list[tuple[str, BaseException]] = []
 
-    def batch_stored(self, size: int, seconds: float) -> None:
+    def batch_stored(self, size: int, seconds: float, waited: float) -> None:
         self.batches.append(size)
 
     def marks_stored(self, size: int) -> None:

@@ -26,8 +26,11 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_what_the_rooms_report_is_counted(metrics: Metrics) -> None:
-    metrics.batch_stored(3, 0.002)
-    metrics.batch_stored(1, 0.2)
+    metrics.batch_stored(3, 0.002, 0.001)
+    metrics.batch_stored(1, 0.2, 0.3)
+    metrics.storage_called("append", 0.002)
+    metrics.message_arrived(0.5)
+    metrics.loop_was_late(0.25)
     metrics.message_routed(7)
     metrics.marks_stored(5)
     metrics.replayed(9)
@@ -39,6 +42,11 @@ def test_what_the_rooms_report_is_counted(metrics: Metrics) -> None:
     assert found["chatd_messages_delivered_total"] == 7
     assert found["chatd_marks_stored_total"] == 5
     assert found["chatd_messages_replayed_total"] == 9
+    assert found["chatd_replay_size_sum"] == 9
+    assert found["chatd_journal_wait_seconds_sum"] == 0.301
+    assert found['chatd_storage_seconds_sum{operation="append"}'] == 0.002
+    assert found["chatd_delivery_seconds_sum"] == 0.5
+    assert found["chatd_event_loop_lag_seconds_sum"] == 0.25
 
 
 def test_a_failure_is_counted_and_logged_with_its_traceback(
