@@ -12,6 +12,7 @@ import msgspec
 
 from chatd.errors import (
     BadCredentials,
+    FieldError,
     Invalid,
     RateLimited,
     SignupClosed,
@@ -27,6 +28,7 @@ _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 
 
 _MOST_FAMILIAR: Final = 100_000
+_GUESSABLE: Final = "This password is among the first that are guessed: choose another."
 
 
 class Buckets(Protocol):
@@ -172,7 +174,7 @@ class Accounts:
 
     async def _refuse_guessable(self, email: str, password: str, field: str) -> None:
         if await self._passwords.is_guessable(password, email):
-            raise Invalid.field(field, "is among the first that are guessed; choose another")
+            raise Invalid(_GUESSABLE, (FieldError(field, _GUESSABLE),))
 
     async def _check(self, user: User, password: str, guesser: str) -> User:
         """The user, if this is the password; its hash is renewed where it has aged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatd.accounts import SignIn
-from chatd.errors import BadCredentials, RateLimited, SignupClosed
+from chatd.errors import BadCredentials, Invalid, RateLimited, SignupClosed
 from chatd.handlers.api import ApiHandler, Reply, operation
 from chatd.handlers.base import Route
 from chatd.models import User, rfc3339
@@ -34,7 +34,7 @@ class SignInHandler(ApiHandler):
             result = await accounts.sign_in(
                 body.email, body.password, place_of(self.client_address)
             )
-        except (BadCredentials, SignupClosed, RateLimited) as error:
+        except (BadCredentials, SignupClosed, RateLimited, Invalid) as error:
             metrics.sign_ins.labels(error.code).inc()
             self.services.log.info(
                 "sign_in.refused",
@@ -103,9 +103,14 @@ class PasswordHandler(ApiHandler):
     )
     async def post(self, body: PasswordChange) -> TokenView:
         assert self.session is not None
-        changed: SignIn = await self.services.accounts.change_password(
-            self.session, body.current, body.new
-        )
+        accounts, user_id = self.services.accounts, self.session.user.id
+        try:
+            changed: SignIn = await accounts.change_password(self.session, body.current, body.new)
+        except (BadCredentials, RateLimited, Invalid) as error:
+            self.services.log.info(
+                "password.refused", code=error.code, user_id=user_id, request_id=self.request_id
+            )
+            raise
         self.services.log.info(
             "password.changed", user_id=changed.user.id, request_id=self.request_id
         )
