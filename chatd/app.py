@@ -31,16 +31,17 @@ from chatd.keepalive import KeepAlive
 from chatd.keys import KeyRing
 from chatd.limits import Buckets
 from chatd.listener import BoundedServer, Listener
-from chatd.logs import Logger, capture_library_logs, make_logger
+from chatd.logs import Logger, Threshold, capture_library_logs, make_logger
 from chatd.metrics import Metrics, watch_loop
 from chatd.openapi import Documented, asyncapi_document, openapi_document
 from chatd.presence import PresenceBoard
 from chatd.receipts import Receipts
 from chatd.registry import ConnectionRegistry
+from chatd.reload import Reloader
 from chatd.replay import Replayer
 from chatd.router import ChatRouter
 from chatd.security import Passwords, Tokens
-from chatd.settings import Settings
+from chatd.settings import Origins, Settings
 from chatd.storage import open_storage
 from chatd.storage.base import Storage
 from chatd.storage.timed import timed
@@ -94,9 +95,10 @@ class App:
         """
         refuse_debugging(settings, debugging=asyncio.get_running_loop().get_debug())
         self.settings = settings
-        self.log = log or make_logger(settings.logging.format, settings.logging.level)
+        self.threshold = Threshold(settings.logging.level)
+        self.log = log or make_logger(settings.logging.format, self.threshold)
         self.metrics = Metrics(self.log)
-        self.state = ServerState()
+        self.state = ServerState(settings)
         settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.storage = timed(
             open_storage(settings.storage.url, settings.storage.data_dir),
@@ -111,6 +113,12 @@ class App:
             log=self.log,
         )
         self.passwords = Passwords()
+        auth_, limits = settings.auth, settings.limits
+        keys = KeyRing.open(settings.key_path)
+        self.tokens = Tokens(keys, auth_.issuer, auth_.token_seconds)
+        self.sign_ins = _per_minute(limits.sign_in_per_minute)
+        self.failures = _per_minute(limits.sign_in_failures_per_minute)
+        self.sends = Buckets(limits.send_per_second, limits.send_burst, _LIMITED_KEYS)
         self.journal = MessageJournal(self.storage, self.metrics)
         self.presence = PresenceBoard(self.registry, self.storage, limit=settings.limits.presence)
         self.services = self._services()
@@ -137,13 +145,12 @@ class App:
             journal=self.journal,
             directory=directory,
             ids=self.ids,
-            send_limit=Buckets(limits.send_per_second, limits.send_burst, _LIMITED_KEYS),
+            send_limit=self.sends,
             observer=self.metrics,
             text_chars=limits.text_chars,
         )
         newcomers = asyncio.Semaphore(_NEWCOMERS)
         return Services(
-            settings=settings,
             state=self.state,
             storage=self.storage,
             accounts=self._accounts(),
@@ -178,18 +185,18 @@ class App:
         )
 
     def _accounts(self) -> Accounts:
-        auth_, limits = self.settings.auth, self.settings.limits
+        auth_ = self.settings.auth
         return Accounts(
             storage=self.storage,
             passwords=self.passwords,
-            tokens=Tokens(KeyRing.open(self.settings.key_path), auth_.issuer, auth_.token_seconds),
+            tokens=self.tokens,
             ids=self.ids,
             signup=SignupPolicy(
                 open=auth_.signup == "open",
                 domains=frozenset(auth_.signup_domains if auth_.signup == "domains" else ()),
             ),
-            sign_ins=_per_minute(limits.sign_in_per_minute),
-            failures=_per_minute(limits.sign_in_failures_per_minute),
+            sign_ins=self.sign_ins,
+            failures=self.failures,
             on_end=self._end_sessions,
         )
 
@@ -213,6 +220,18 @@ class App:
 
     def _outbox_bytes(self) -> int:
         return sum(connection.waiting for connection in self.registry)
+
+    def reloader(self, origins: Origins) -> Reloader:
+        """What reads the settings again while the server runs."""
+        return Reloader(
+            origins,
+            self.services,
+            self.threshold,
+            self.tokens,
+            sign_ins=self.sign_ins,
+            failures=self.failures,
+            sends=self.sends,
+        )
 
     # -- the life of the server --------------------------------------------------------------
 
@@ -433,12 +452,14 @@ async def _fetch(url: str) -> bytes:
     return response.body
 
 
-async def serve(settings: Settings, announce: Callable[[str, Storage], None]) -> None:
+async def serve(origins: Origins, announce: Callable[[str, Storage], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    ``announce`` is told the address once connections are accepted.
+    On SIGHUP the settings are read again. ``announce`` is told the address once connections are
+    accepted.
     """
-    app = App(settings)
+    app = App(origins.load())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloader(origins).reload)
     release_logs = capture_library_logs(app.log)
     try:
         url = await app.start()

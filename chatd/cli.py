@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from chatd import __version__
 from chatd.app import serve as serve_app
+from chatd.commands.config import config
+from chatd.commands.options import fail, load_or_fail, origins, settings_options
 from chatd.deployment import UnsafeDeployment
 from chatd.errors import Unavailable
 from chatd.keys import KeyFileRefused
-from chatd.settings import Settings, SettingsError, load
+from chatd.settings import Settings
 from chatd.storage.base import Storage
 from chatd.storage.refused import StorageRefused
 
@@ -38,16 +38,13 @@ def main() -> None:
     """chatd: a self-hosted text-chat server. Without a command it serves."""
 
 
+main.add_command(config)
+
+
 @main.command()
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="A TOML file, like conf/chatd.toml."
-)
-@click.option("--host", help="The address to bind.")
+@settings_options
 @click.option("--port", type=int, help="The port to bind; 0 takes a free one.")
-@click.option("--storage", help="memory: | sqlite:PATH | mongodb://HOST/DATABASE.")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where the server keeps its files."
-)
+@click.option("--host", help="The address to bind.")
 def serve(
     config: Path | None,
     host: str | None,
@@ -56,25 +53,17 @@ def serve(
     data_dir: Path | None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    overrides = {
-        "server.host": host,
-        "server.port": port,
-        "storage.url": storage,
-        "storage.data_dir": data_dir,
-    }
-    try:
-        settings = load(config, os.environ, overrides, {"storage.data_dir": _home() / "var"})
-    except SettingsError as error:
-        _fail(str(error), 2)
+    where = origins(config, storage, data_dir, {"server.host": host, "server.port": port})
+    settings = load_or_fail(where)
     try:
         _take_all_files()
-        asyncio.run(serve_app(settings, _announce))
+        asyncio.run(serve_app(where, _announce))
     except (StorageRefused, KeyFileRefused, UnsafeDeployment, ValueError) as error:
-        _fail(str(error), 2 if isinstance(error, ValueError) else 1)
+        fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except Unavailable as error:
-        _fail(error.detail, 1)
+        fail(error.detail, 1)
     except OSError as error:
-        _fail(f"can't serve on {_place(settings)}: {error.strerror or error}", 1)
+        fail(f"can't serve on {_place(settings)}: {error.strerror or error}", 1)
 
 
 def _take_all_files() -> None:
@@ -82,12 +71,6 @@ def _take_all_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _home() -> Path:
-    """What the default data folder lies in: the checkout, or, once installed, where one is."""
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "bin" / "chatd").is_file() else Path()
 
 
 def _place(settings: Settings) -> str:
@@ -98,12 +81,6 @@ def _announce(url: str, storage: Storage) -> None:
     print(f"chatd: {storage.promise}", file=sys.stderr)
     print(f"chatd: documentation at {url}/docs, chat at {url}/chat", file=sys.stderr)
     print(f"chatd: listening on {url}", flush=True)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    for line in message.splitlines():
-        print(f"chatd: {line}", file=sys.stderr)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

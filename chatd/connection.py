@@ -453,7 +453,7 @@ class Flusher:
         """``outbox_limit`` in bytes (0: none). ``receipt_interval``: seconds between two Pings
         to a connection that has only group traffic."""
         self.now = loop.time
-        self.outbox_limit = outbox_limit or sys.maxsize
+        self.limit_outboxes(outbox_limit)
         self.interval = receipt_interval
         self.on_confirmed = on_confirmed
         self.on_slow_consumer = on_slow_consumer
@@ -461,6 +461,10 @@ class Flusher:
         self._loop = loop
         self._touched: list[Connection] = []
         self._later: list[Connection] = []
+
+    def limit_outboxes(self, limit: int) -> None:
+        """What may wait for one connection from now on, in bytes; 0: anything."""
+        self.outbox_limit = limit or sys.maxsize
 
     def touch(self, connection: Connection) -> None:
         """The connection has something to write; it leaves at the end of this turn."""

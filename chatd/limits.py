@@ -63,6 +63,15 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def change(self, rate: float, burst: int) -> None:
+        """Go by these from now on. Where they are others than before, all may burst again."""
+        if (rate, burst) == (self._rate, self._burst):
+            return
+        TokenBucket(rate, burst)
+        self._rate = rate
+        self._burst = burst
+        self._buckets.clear()
+
     def take(self, key: str, now: float) -> float:
         """As `TokenBucket.take`."""
         if not (self._rate and self._burst):

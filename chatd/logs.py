@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, MutableMapping
+from types import MappingProxyType
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -19,22 +20,40 @@ Logger = structlog.typing.FilteringBoundLogger
 
 _Event = MutableMapping[str, Any]
 
-_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
-"""A JSON Web Token: three parts in base64url, the first of which starts with ``{"``."""
+_SEVERITY: Final = MappingProxyType(
+    {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
+)
+_TOKEN: Final = re.compile(r"eyJ[\w-]+(?:\.|%2[Ee])[\w-]+(?:\.|%2[Ee])[\w-]*")
+"""A JSON Web Token: three parts in base64url, the first of which starts with ``{"``. In an address
+the dots between them may be escaped."""
 
 
-def make_logger(format_: str, level: str, stream: TextIO | None = None) -> Logger:
+class Threshold:
+    """The least severe level that is written: debug, info, warning or error. It may be changed."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    def __call__(self, _: object, method: str, event: _Event) -> _Event:
+        if _SEVERITY[method] < _SEVERITY[self.level]:
+            raise structlog.DropEvent
+        return event
+
+
+def make_logger(format_: str, threshold: str | Threshold, stream: TextIO | None = None) -> Logger:
     """A logger that writes to ``stream`` (standard error).
 
     ``format_``: ``json``, ``text``, or ``auto``: text on a terminal, JSON elsewhere.
-    ``level``: ``debug``, ``info``, ``warning`` or ``error``.
     """
+    if isinstance(threshold, str):
+        threshold = Threshold(threshold)
     stream = stream or sys.stderr
     readable = format_ == "text" or (format_ == "auto" and stream.isatty())
     render: list[Callable[..., Any]] = (
         [
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(),
+                timestamp_key="time",
                 repr_native_str=True,
                 # Where rich is installed, the default shows every variable: passwords, tokens.
                 exception_formatter=structlog.dev.plain_traceback,
@@ -46,13 +65,14 @@ def make_logger(format_: str, level: str, stream: TextIO | None = None) -> Logge
     logger: Logger = structlog.wrap_logger(
         structlog.WriteLogger(cast(TextIO, _Sink(stream))),
         processors=[
+            threshold,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             _in_reading_order,
             *render,
             _without_tokens,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
     )
     return logger
 

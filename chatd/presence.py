@@ -32,7 +32,7 @@ class PresenceBoard:
     def __init__(self, registry: ConnectionRegistry, storage: LastSeen, *, limit: int) -> None:
         self._registry = registry
         self._storage = storage
-        self._limit = limit
+        self.limit = limit
         self._told: set[str] = set()
         # Of whom a welcome has said otherwise than what everyone was told.
         self._doubtful: set[str] = set()
@@ -49,7 +49,7 @@ class PresenceBoard:
         self._wake.set()
 
     def _too_many(self) -> bool:
-        return bool(self._limit) and len(self._registry.online_users()) > self._limit
+        return bool(self.limit) and len(self._registry.online_users()) > self.limit
 
     def welcome(self, connection: Connection) -> None:
         """Tell a new connection who is on line; changes follow."""

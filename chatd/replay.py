@@ -38,7 +38,7 @@ class Replayer:
         self._storage = storage
         self._claim = claim
         self._seen = seen
-        self._limit = limit
+        self.limit = limit
         self._turns = turns
 
     async def replay(
@@ -90,7 +90,7 @@ class Replayer:
 
     async def _replay(self, connection: Connection, position: Position, start: int) -> int:
         conversation, count, reached = position.conversation, 0, start
-        end = min(position.last_seq, start + self._limit) if self._limit else position.last_seq
+        end = min(position.last_seq, start + self.limit) if self.limit else position.last_seq
         while reached < end and not connection.closing:
             async with self._turns:
                 page = await self._storage.history(

@@ -101,7 +101,7 @@ class ChatRouter:
         self._directory = directory
         self._ids = ids
         self._send_limit = send_limit
-        self._text_chars = text_chars
+        self.text_chars = text_chars
         self.heads = Heads()
         self._latency = Latency(observer.message_arrived)
         self._fan_out = FanOut(registry, self.heads, observer)
@@ -239,9 +239,9 @@ class ChatRouter:
     def _check_text(self, text: str) -> None:
         if not text.strip():
             raise Invalid.field("text", "must hold something to read")
-        if self._text_chars and len(text) > self._text_chars:
+        if self.text_chars and len(text) > self.text_chars:
             raise Invalid.field(
-                "text", f"must be at most {self._text_chars} characters, this is {len(text)}"
+                "text", f"must be at most {self.text_chars} characters, this is {len(text)}"
             )
         if "\0" in text:
             raise Invalid.field("text", "must not hold the character NUL")

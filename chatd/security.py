@@ -207,6 +207,10 @@ class Tokens:
         self._issuer = issuer
         self._seconds = seconds
 
+    def use(self, keys: KeyRing) -> None:
+        """Sign and verify with these from now on."""
+        self._keys = keys
+
     def issue(self, user: User, now: int | None = None) -> IssuedToken:
         """A new token for this user; ``now`` in milliseconds since the epoch."""
         issued_at = (now_ms() if now is None else now) // 1000

@@ -15,7 +15,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_origin
@@ -53,6 +53,7 @@ _WELL_KNOWN_SECRETS: Final = frozenset(
 )
 """The letters of what stands in examples and is forgotten there, as in conf/chatd.toml."""
 
+_DEFAULT: Final = "default"
 _SUBJECT = re.compile(r"^[A-Z]\w+ should")
 """How pydantic begins: "Input should be …"; ours names the value instead."""
 
@@ -249,23 +250,51 @@ class _Given(NamedTuple):
         return f"{self.source}: {self.key} {text}"
 
 
-def load(
-    config: Path | None,
-    environ: Mapping[str, str],
-    overrides: Mapping[str, object],
-    defaults: Mapping[str, object] | None = None,
-) -> Settings:
-    """Put the settings together; `SettingsError` lists all that is wrong with them.
+class Origins:
+    """Where settings come from: they can be read again, and each knows its source."""
 
-    ``overrides`` are the command line's, by dotted key ("server.port"); one that is None was
-    not given. ``defaults`` are those that depend on where the program runs.
-    """
-    given = [
-        *(_Given("default", k, v) for k, v in (defaults or {}).items()),
-        *(_from_file(config) if config is not None else ()),
-        *_from_environment(environ),
-        *(_Given("command line", k, v) for k, v in overrides.items() if v is not None),
-    ]
+    def __init__(
+        self,
+        config: Path | None,
+        environ: Mapping[str, str],
+        overrides: Mapping[str, object],
+        defaults: Mapping[str, object] | None = None,
+    ) -> None:
+        """``overrides`` are the command line's, by dotted key ("server.port"); one that is None
+        was not given. ``defaults`` are those that depend on where the program runs."""
+        self._config = config
+        self._environ = environ
+        self._overrides = overrides
+        self._defaults = defaults or {}
+
+    def load(self) -> Settings:
+        """Put the settings together; `SettingsError` lists all that is wrong with them."""
+        return _put_together(self._given())
+
+    def sources(self) -> dict[str, str]:
+        """The source of each setting, by dotted key: "default", a file, a variable, "command
+        line"."""
+        given = {one.key: one.source for one in self._given()}
+        return {key: given.get(key, _DEFAULT) for key in fields()}
+
+    def _given(self) -> list[_Given]:
+        overrides = self._overrides.items()
+        return [
+            *(_Given(_DEFAULT, key, value) for key, value in self._defaults.items()),
+            *(_from_file(self._config) if self._config is not None else ()),
+            *_from_environment(self._environ),
+            *(_Given("command line", key, value) for key, value in overrides if value is not None),
+        ]
+
+
+def load(
+    config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> Settings:
+    """The settings of these `Origins`."""
+    return Origins(config, environ, overrides).load()
+
+
+def _put_together(given: Sequence[_Given]) -> Settings:
     keys = fields()
     problems = [_unknown(one) for one in given if one.key not in keys]
     problems += [one.problem("should be UTF-8 text") for one in given if not _is_unicode(one)]

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
     ("app",),
-    ("deployment",),
+    ("commands",),
+    ("deployment", "reload"),
     ("handlers",),
     ("listener", "openapi", "wire"),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),

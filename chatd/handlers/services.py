@@ -29,12 +29,13 @@ _STORAGE_CHECK_SECONDS: Final = 1.0
 
 
 class ServerState:
-    """What changes while the server runs: whether it takes work, and the store's epoch.
+    """What changes while the server runs: whether it takes work, the store's epoch, settings.
 
     The epoch is empty until the storage is open, and what it revoked has been read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.ready = False
         self.draining = False
         self.epoch = ""
@@ -151,7 +152,6 @@ class OpenRequests:
 class Services:
     """The rooms of the server, as the handlers are given them."""
 
-    settings: Settings
     state: ServerState
     storage: Storage
     accounts: Accounts
@@ -173,3 +173,8 @@ class Services:
     metrics: Metrics
     log: Logger
     hosts: frozenset[str]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they hold now."""
+        return self.state.settings
