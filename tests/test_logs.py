@@ -183,8 +183,11 @@ def test_a_librarys_message_that_does_not_fit_its_arguments_ends_nothing(
     assert events(stream)[-1]["message"] == "next"
 
 
-def test_tokens_in_what_a_library_logs_are_not_shown(captured: None, stream: io.StringIO) -> None:
-    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl-_"
+@pytest.mark.parametrize("dot", [".", "%2E", "%2e"])
+def test_tokens_in_what_a_library_logs_are_not_shown(
+    captured: None, stream: io.StringIO, dot: str
+) -> None:
+    token = dot.join(("eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiJ1MSJ9", "c2lnbmF0dXJl-_"))
     logging.getLogger("tornado.application").error("Uncaught GET /v1/ws?Authorization=%s", token)
     assert "c2lnbmF0dXJl" not in stream.getvalue()
     assert "eyJzdWIiOiJ1MSJ9" not in stream.getvalue()

@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from passlib.context import CryptContext
 from passlib.hash import argon2
 from tornado.ioloop import IOLoop
 
+from chatd import security
 from chatd.errors import Unauthenticated, Unavailable
 from chatd.keys import KeyRing
 from chatd.models import User, now_ms
@@ -122,6 +124,57 @@ def test_a_password_has_8_to_128_characters(text: str) -> None:
 def test_a_password_holds_neither_nul_nor_lone_surrogates(text: str) -> None:
     with pytest.raises(ValueError, match="neither NUL nor half a surrogate pair"):
         check_password(text)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "12345678",
+        "qwertyuiop",
+        "QwertyUIOP",
+        "ｑｗｅｒｔｙｕｉｏｐ",
+        "iloveyou",
+        "straße@example.org",
+        "STRASSE@example.org",
+        "Ｓtraße@example.org",
+    ],
+)
+async def test_a_common_password_and_ones_own_address_are_guessable(
+    io_loop: IOLoop, passwords: Passwords, password: str
+) -> None:
+    assert await passwords.is_guessable(password, "straße@example.org")
+
+
+async def test_the_name_in_ones_address_is_guessable(io_loop: IOLoop, passwords: Passwords) -> None:
+    assert await passwords.is_guessable("Maximilian", "maximilian@example.org")
+    assert not await passwords.is_guessable("maximilian@example.org", "ann@example.org")
+
+
+@pytest.mark.parametrize(
+    "password", [PASSWORD, "ann@example.org", "qwertyuiop 7", "пароль→𝄞𝄞", "lovely", "        x"]
+)
+async def test_other_passwords_are_not_guessable(
+    io_loop: IOLoop, passwords: Passwords, password: str
+) -> None:
+    assert not await passwords.is_guessable(password, "bob@example.org")
+
+
+def test_3000_passwords_are_common_and_each_could_be_one() -> None:
+    common = security._common_passwords()
+    assert len(common) == 3000
+    for one in common:
+        check_password(one)
+        assert one == unicodedata.normalize("NFKC", one).casefold()
+
+
+async def test_a_full_queue_tells_nobody_that_a_password_is_good(
+    io_loop: IOLoop, passwords: Passwords
+) -> None:
+    hashing = [asyncio.create_task(passwords.hash(PASSWORD)) for _ in range(6)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await passwords.is_guessable("qwertyuiop", "ann@example.org")
+    await asyncio.gather(*hashing)
 
 
 async def test_one_thread_hashes_while_the_loop_goes_on(
@@ -379,6 +432,14 @@ def test_a_number_is_no_text_and_no_fraction(tokens: Tokens, keys: KeyRing, clai
 @pytest.mark.parametrize("claim", ["iss", "sub", "jti"])
 def test_a_text_is_no_number(tokens: Tokens, keys: KeyRing, claim: str) -> None:
     refusal(tokens, forged(keys, claims={claim: 7}))
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", [253_402_300_800, 2**63, 2**64, 10**400])
+def test_a_time_that_no_calendar_has_is_refused(
+    tokens: Tokens, keys: KeyRing, claim: str, value: int
+) -> None:
+    refusal(tokens, forged(keys, claims={claim: value}))
 
 
 @pytest.mark.parametrize("claims", [{"iss": "other"}, {"aud": "other"}, {"iss": "Chatd"}])

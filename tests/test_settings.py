@@ -203,6 +203,25 @@ def test_every_check_says_what_would_be_right(key: str, value: object, remedy: s
     assert remedy in only
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["changeme", "CHANGE-ME", "change_this", "Secret", "a long random text", "<your token here>"],
+)
+def test_a_token_that_stands_in_examples_is_no_secret_and_is_not_shown(token: str) -> None:
+    (only,) = lines(overrides={"metrics.token": token})
+    assert only == (
+        "command line: metrics.token: should be a secret, and this is what is tried first:"
+        " give random text"
+    )
+
+
+@pytest.mark.parametrize("token", ["hush", "changeme-4fK9", "my prometheus token", "пароль"])
+def test_any_other_text_is_a_token(token: str) -> None:
+    given = load(None, {}, {"metrics.token": token}).metrics.token
+    assert given is not None
+    assert given.get_secret_value() == token
+
+
 def test_sign_up_by_domain_needs_a_domain() -> None:
     assert environment_line("CHATD_AUTH__SIGNUP", "domains") == (
         "environment CHATD_AUTH__SIGNUP: auth.signup_domains: [] should name at least one domain"
