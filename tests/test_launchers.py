@@ -236,7 +236,8 @@ def test_a_folder_that_cant_be_written_is_told(fresh: Checkout) -> None:
 def path(tmp_path: Path) -> Path:
     """A folder to be all of PATH: it has all that tests drive, and no apt-get."""
     folder = tmp_path / "path"
-    for name in ("curl", "chromium", "mongod", "strace", "unshare"):
+    tools = "caddy curl chromium mongod nginx promtool strace systemd-analyze unshare"
+    for name in tools.split():
         program(folder, name, "exit 0")
     return folder
 
@@ -308,8 +309,12 @@ def test_what_failed_is_named_and_the_others_run_nevertheless(made: Checkout, pa
 @pytest.mark.parametrize(
     ("ci", "status", "last_line"),
     [
-        ("", 0, r"chatd: all green in .* s, but no browser tests as chromium is missing"),
-        ("true", 1, r"chatd: FAILED: no browser tests as chromium is missing"),
+        (
+            "",
+            0,
+            r"chatd: all green in .* s, but no browser tests as chromium-headless-shell is missing",
+        ),
+        ("true", 1, r"chatd: FAILED: no browser tests as chromium-headless-shell is missing"),
     ],
 )
 def test_without_chromium_its_tests_are_left_out_and_that_is_told(
@@ -335,9 +340,12 @@ def test_root_gets_what_is_missing_from_apt(made: Checkout, path: Path) -> None:
     (path / "chromium").unlink()
     program(path, "apt-get", APT_GET.format(folder=path, brings="chromium"))
     ended = made.run("tests", launcher="test", PATH=str(path))
-    assert (path / "log").read_text().splitlines() == ["update", "install -y chromium"]
+    assert (path / "log").read_text().splitlines() == [
+        "update",
+        "install -y chromium-headless-shell",
+    ]
     assert ended.tools[0]["arguments"] == ["tests"]
-    assert ended.err == "chatd: installing chromium with apt-get, once\n"
+    assert ended.err == "chatd: installing chromium-headless-shell with apt-get, once\n"
 
 
 def test_others_than_root_leave_apt_alone(made: Checkout, path: Path) -> None:
