@@ -21,6 +21,9 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 EMAIL_CHARACTERS: Final = 254
 """RFC 5321 section 4.5.3.1.3, less the angle brackets."""
 
+_TYPED: Final = 1024
+"""Characters of any name in any form that people type."""
+
 
 def normalize_email(text: str) -> str:
     """The address that names a user, or ValueError with a sentence for people.
@@ -29,7 +32,7 @@ def normalize_email(text: str) -> str:
     not, and no form holds spaces, control or bidirectional formatting characters.
     """
     address = _fold(text)
-    if len(address) > EMAIL_CHARACTERS:
+    if address is None or len(address) > EMAIL_CHARACTERS:
         raise ValueError(f"An e-mail address has at most {EMAIL_CHARACTERS} characters.")
     try:
         valid = email_validator.validate_email(
@@ -43,14 +46,18 @@ def normalize_email(text: str) -> str:
 def normalize_group(text: str) -> str:
     """The name of a group, or ValueError with a sentence for people."""
     name = _fold(text)
-    if not GROUP_NAME.fullmatch(name):
+    if name is None or not GROUP_NAME.fullmatch(name):
         raise ValueError(
             "A group's name is 2 to 64 characters of a-z 0-9 . _ -, the first a letter or a digit."
         )
     return name
 
 
-def _fold(text: str) -> str:
+def _fold(text: str) -> str | None:
+    """The one form of a name; None for what is far too long to be one."""
+    # To normalise many characters takes so long that everybody else waits.
+    if len(text) > _TYPED:
+        return None
     # Lower-casing may undo the normal form and NFKC may make upper case: hence twice.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     return folded.strip(" ")

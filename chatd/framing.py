@@ -26,6 +26,7 @@ _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _LONGEST_CONTROL: Final = 125
 _SHORTEST: Final = 2
+_PIECES: Final = 64
 _KNOWN: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 _Utf8: Final = codecs.getincrementaldecoder("utf-8")
 _UNUSABLE_CODES: Final = frozenset((1004, 1005, 1006))
@@ -112,6 +113,9 @@ class FrameReader:
         if not self._kept:
             return data
         self._kept.append(data)
+        if len(self._kept) > _PIECES:
+            # Who sends a byte at a time must not make a thing of each.
+            self._kept[:] = [b"".join(self._kept)]
         self._kept_bytes += len(data)
         if self._kept_bytes < self._needed:
             return b""

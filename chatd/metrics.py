@@ -159,10 +159,10 @@ class Metrics:
     def marks_stored(self, size: int) -> None:
         self._marks.inc(size)
 
-    def failed(self, event: str, error: BaseException) -> None:
-        """Something inside went wrong; the log has the traceback."""
+    def failed(self, event: str, error: BaseException, **context: str) -> None:
+        """Something inside went wrong; the log has the traceback, and the ``context``."""
         self._failures.labels(event).inc()
-        self._log.error(event, error=repr(error), exc_info=error)
+        self._log.error(event, error=repr(error), exc_info=error, **context)
 
 
 async def watch_loop(observe: Callable[[float], None]) -> None:

@@ -53,8 +53,8 @@ GroupName = Annotated[
 ]
 Title = Annotated[
     str,
-    AfterValidator(_check_title),
     Field(min_length=1, max_length=128, examples=["All things Python"]),
+    AfterValidator(_check_title),
 ]
 Password = Annotated[
     str,

@@ -10,7 +10,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.mutants import MUTANTS, ROOT, Mutant, chosen, examine_all, put_in, verdict_on
+from tests.mutants.mutant import Mutant
+from tests.mutants.runner import MUTANTS, ROOT, chosen, examine_all, put_in, verdict_on
 
 of_each = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 CHEAP = "another-text-passes-for-a-repeat"
@@ -58,11 +59,16 @@ JUDGE = "test_checker.py"
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in (ROOT / "tests/e2e/faults").glob("test_*.py") if path.name != JUDGE],
+    [
+        path.relative_to(ROOT)
+        for folder in ("faults", "attacks")
+        for path in (ROOT / "tests/e2e" / folder).glob("test_*.py")
+        if path.name != JUDGE
+    ],
     ids=lambda path: path.stem,
 )
 def test_what_shows_a_promise_has_a_fault_and_stands_in_the_docs(path: Path) -> None:
-    assert any(mutant.test.startswith(f"tests/e2e/faults/{path.name}::") for mutant in MUTANTS)
+    assert any(mutant.test.startswith(f"{path}::") for mutant in MUTANTS)
     assert f"`{path.name}`" in (ROOT / "docs/guarantees.md").read_text().replace(
         "tests/e2e/faults/", ""
     )

@@ -195,7 +195,7 @@ class GuardedHandler(RequestHandler):
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if isinstance(value, ChatError | HTTPError):
             return
-        self.services.metrics.failed("http.failed", value)
+        self.services.metrics.failed("http.failed", value, request_id=self.request_id)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]

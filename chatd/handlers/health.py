@@ -74,13 +74,14 @@ class MetricsHandler(ApiHandler):
 
     def _is_local(self) -> bool:
         """Whether it comes from this machine, and for nobody else."""
-        if not is_loopback(self.client_address):
+        peer, headers = str(self.request.remote_ip), self.request.headers
+        if not (is_loopback(peer) and is_loopback(self.client_address)):
             return False
         proxies = self.services.settings.server.trusted_proxies
-        # A proxy on this machine that is not listed passes on what comes from anywhere.
-        return is_among(str(self.request.remote_ip), proxies) or not any(
-            name in self.request.headers for name in _OF_PROXIES
-        )
+        if headers.get("X-Forwarded-For") and is_among(peer, proxies):
+            return True
+        # A proxy on this machine that does not say for whom passes on what comes from anywhere.
+        return not any(name in headers for name in _OF_PROXIES)
 
 
 ROUTES = [
