@@ -183,7 +183,8 @@ class Accounts:
         """
         _charge(self._failures, guesser, "too many wrong passwords for this account")
         try:
-            verified = await self._passwords.verify(password, user.password_hash)
+            known = None if user.disabled else user.password_hash
+            verified = await self._passwords.verify(password, known)
         except Unavailable:
             self._failures.give_back(guesser)
             raise
@@ -205,6 +206,18 @@ class Accounts:
             if stored is None or stored.generation != user.generation:
                 return None
             await self._storage.set_password(user.email, changed.password_hash, generation)
+        return changed
+
+    async def replace(self, user: User, password_hash: str) -> User:
+        """Give an account this hash, and end every token and every socket of it."""
+        async with self._changing:
+            stored = await self._storage.user_by_id(user.id) or user
+            changed = msgspec.structs.replace(
+                stored, password_hash=password_hash, generation=stored.generation + 1
+            )
+            await self._storage.set_password(changed.email, password_hash, changed.generation)
+        self._generations[changed.id] = changed.generation
+        self._on_end(changed.email, lambda _: True)
         return changed
 
     async def authenticate(self, token: str) -> Session:

@@ -16,12 +16,15 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from chatd.accounts import Accounts, SignupPolicy
+from chatd.admin_socket import AdminSocket
+from chatd.administration import Administration
 from chatd.connection import Connection, Flusher
 from chatd.deployment import dangers, refuse_debugging
 from chatd.directory import Directory
 from chatd.errors import CloseCode, Unavailable
 from chatd.handlers import auth, groups, health, messages, pages, users
 from chatd.handlers import socket as sockets
+from chatd.handlers.admin import admin_application
 from chatd.handlers.api import ApiHandler
 from chatd.handlers.base import GuardedHandler, NothingHere, Route
 from chatd.handlers.services import OpenRequests, OpenSockets, ServerState, Services
@@ -123,6 +126,17 @@ class App:
         self.presence = PresenceBoard(self.registry, self.storage, limit=settings.limits.presence)
         self.services = self._services()
         self.receipts: Receipts = self.services.router.receipts
+        self.administration = Administration(
+            storage=self.storage,
+            accounts=self.services.accounts,
+            passwords=self.passwords,
+            tokens=self.tokens,
+            ids=self.ids,
+            is_online=self.registry.is_online,
+        )
+        self._admin_socket = AdminSocket(
+            settings.storage.data_dir, admin_application(self.services, self.administration)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._opening: asyncio.Task[None] | None = None
         self._storage_started = False
@@ -275,6 +289,7 @@ class App:
         if not self._storage_started:
             await self.storage.start()
             self._storage_started = True
+            self._open_admin_socket()
         epoch = await self.storage.epoch()
         await self.services.accounts.start()
         self.state.epoch = epoch
@@ -282,6 +297,12 @@ class App:
             await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
         self.state.ready = True
         self.log.info("server.started", url=self._url, storage=self.storage.promise)
+
+    def _open_admin_socket(self) -> None:
+        try:
+            self._admin_socket.open()
+        except OSError as error:
+            self.log.warning("admin.no_socket", detail=str(error))
 
     async def _keep_opening(self, error: Unavailable) -> None:
         delay = _FIRST_RETRY
@@ -414,6 +435,7 @@ class App:
         if self._server is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), 1)
+        await self._admin_socket.close()
         tasks = [*self._tasks, *filter(None, [self._opening])]
         for task in tasks:
             task.cancel()

@@ -12,8 +12,12 @@ import click
 
 from chatd import __version__
 from chatd.app import serve as serve_app
+from chatd.commands.backup import backup, restore
 from chatd.commands.config import config
+from chatd.commands.doctor import doctor
+from chatd.commands.groups import group
 from chatd.commands.options import fail, load_or_fail, origins, settings_options
+from chatd.commands.users import token, user
 from chatd.deployment import UnsafeDeployment
 from chatd.errors import Unavailable
 from chatd.keys import KeyFileRefused
@@ -38,7 +42,8 @@ def main() -> None:
     """chatd: a self-hosted text-chat server. Without a command it serves."""
 
 
-main.add_command(config)
+for command in (backup, config, doctor, group, restore, token, user):
+    main.add_command(command)
 
 
 @main.command()

@@ -66,8 +66,14 @@ def _to_the_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
+_LOCK: Final = "!"
+
+
 class User(msgspec.Struct, frozen=True):
-    """A registered user. A token is good while its generation is the user's."""
+    """A registered user. A token is good while its generation is the user's.
+
+    A disabled one has its password's hash behind a "!", which no password has (as in shadow(5)).
+    """
 
     id: str
     email: str
@@ -75,6 +81,20 @@ class User(msgspec.Struct, frozen=True):
     created_at: int
     generation: int = 0
     last_seen_at: int | None = None
+
+    @property
+    def disabled(self) -> bool:
+        return self.password_hash.startswith(_LOCK)
+
+    @property
+    def locked_hash(self) -> str:
+        """The hash that disables the account."""
+        return self.password_hash if self.disabled else _LOCK + self.password_hash
+
+    @property
+    def unlocked_hash(self) -> str:
+        """The hash with which the account can be signed in to."""
+        return self.password_hash.removeprefix(_LOCK)
 
 
 class Group(msgspec.Struct, frozen=True):

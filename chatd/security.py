@@ -211,8 +211,13 @@ class Tokens:
         """Sign and verify with these from now on."""
         self._keys = keys
 
-    def issue(self, user: User, now: int | None = None) -> IssuedToken:
-        """A new token for this user; ``now`` in milliseconds since the epoch."""
+    def issue(
+        self, user: User, now: int | None = None, *, seconds: int | None = None
+    ) -> IssuedToken:
+        """A new token for this user; ``now`` in milliseconds since the epoch.
+
+        It is good for ``seconds``, or as long as all are.
+        """
         issued_at = (now_ms() if now is None else now) // 1000
         payload = _Payload(
             iss=self._issuer,
@@ -222,7 +227,7 @@ class Tokens:
             gen=user.generation,
             iat=issued_at,
             nbf=issued_at,
-            exp=issued_at + self._seconds,
+            exp=issued_at + (seconds or self._seconds),
         )
         token = jwt.encode(
             msgspec.structs.asdict(payload),

@@ -16,13 +16,14 @@ from typing import Final, NamedTuple
 # From high to low. A name stands for the module chatd.NAME and for all that is inside it.
 LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
-    ("app",),
     ("commands",),
+    ("app",),
     ("deployment", "reload"),
     ("handlers",),
-    ("listener", "openapi", "wire"),
+    ("admin_socket", "listener", "openapi", "wire"),
+    ("administration",),
     ("accounts", "keepalive", "lifecycle", "replay", "router"),
-    ("directory", "fanout", "heads", "journal", "latency", "presence", "receipts", "registry"),
+    ("directory", "doctor", "fanout", "heads", "journal", "latency", "presence", "receipts", "registry"),
     ("storage",),
     ("connection",),
     ("channel", "frames", "framing", "schemas"),
@@ -48,6 +49,7 @@ DRIVERS: Final[Mapping[str, Sequence[str]]] = {
     "pymongo": ("chatd.storage.mongo*",),
     "sqlite3": ("chatd.storage.sqlite*",),
     "tornado": (
+        "chatd.admin_socket",
         "chatd.app",
         "chatd.channel",
         "chatd.handlers",

@@ -17,6 +17,12 @@ FORMS: Final = (
 )
 
 
+def sqlite_path(url: str, data_dir: Path) -> Path | None:
+    """The file of the SQLite store that ``url`` names; None where it names another kind."""
+    scheme, _, rest = url.partition(":")
+    return data_dir / rest if scheme == "sqlite" and rest else None
+
+
 def open_storage(url: str, data_dir: Path) -> Storage:
     """The store that ``url`` names, not started yet.
 

@@ -155,6 +155,12 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
+def check_ours(db: sqlite3.Connection, path: Path) -> None:
+    """`StorageRefused` unless the file is a store that this chatd can read."""
+    if not _version(db, path):
+        raise StorageRefused(f"{path} is empty, and no store of chatd's.")
+
+
 def _make_durable(db: sqlite3.Connection, path: Path) -> None:
     """After every commit the log is synced: it survives a power cut (sqlite.org/wal.html)."""
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()

@@ -1,0 +1,316 @@
+"""What an administrator may ask and do: the same on a running server and on its store alone.
+
+Operations take and answer what JSON has; `Administration.call` checks and names them. Whoever may
+call them is trusted with everything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, get_type_hints
+
+import msgspec
+
+from chatd.accounts import Accounts
+from chatd.addresses import normalize_email, normalize_group
+from chatd.doctor import Doctor, Report
+from chatd.errors import Conflict, Invalid, NotFound, UnknownGroup, UnknownUser
+from chatd.models import Group, GroupCursor, Member, User, now_ms, rfc3339
+from chatd.security import IssuedToken, Passwords, Tokens
+from chatd.storage.base import Storage
+
+_PAGE: Final = 200
+_LONGEST_TOKEN: Final = 10 * 365 * 24 * 60 * 60
+"""Seconds, about ten years."""
+_RANDOM_BYTES: Final = 15
+"""Of a password that chatd makes: 20 characters to read out once."""
+
+
+class IdPool(Protocol):
+    """Where users' ids come from."""
+
+    def take(self) -> str: ...
+
+
+class UserInfo(msgspec.Struct, frozen=True):
+    """An account."""
+
+    id: str
+    email: str
+    created_at: str
+    last_seen_at: str | None
+    disabled: bool
+    online: bool
+
+
+class UserDetails(UserInfo, frozen=True):
+    """An account, with the groups it is in and how many conversations it has."""
+
+    groups: list[str]
+    conversations: int
+
+
+class NewPassword(msgspec.Struct, frozen=True):
+    """An account's new password; ``password`` is told where chatd made it."""
+
+    email: str
+    password: str | None
+
+
+class TokenInfo(msgspec.Struct, frozen=True):
+    """A token of a user, for a program."""
+
+    email: str
+    token: str
+    expires_at: str
+
+
+class GroupInfo(msgspec.Struct, frozen=True):
+    """A group."""
+
+    name: str
+    title: str | None
+    created_by: str
+    created_at: str
+    members: int
+    messages: int
+
+
+class MemberInfo(msgspec.Struct, frozen=True):
+    """A member of a group, and how far messages were delivered to and read by them."""
+
+    email: str
+    joined_at: str
+    delivered_seq: int
+    read_seq: int
+
+
+class Administration:
+    """Accounts and groups, as who runs the server has them."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        accounts: Accounts,
+        passwords: Passwords,
+        tokens: Tokens,
+        ids: IdPool,
+        is_online: Callable[[str], bool],
+    ) -> None:
+        self._storage = storage
+        self._accounts = accounts
+        self._passwords = passwords
+        self._tokens = tokens
+        self._ids = ids
+        self._is_online = is_online
+
+    async def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        """Do what ``operation`` names; the answer is made of what JSON has.
+
+        Raises `NotFound` for an operation that there is not, `Invalid` for wrong arguments, and
+        what the operation itself refuses.
+        """
+        if operation not in OPERATIONS:
+            there_are = ", ".join(OPERATIONS)
+            raise NotFound(f"there is no operation {operation[:64]!r}; there are {there_are}")
+        method = getattr(self, operation)
+        return msgspec.to_builtins(await method(**_checked(method, arguments)))
+
+    # -- users -------------------------------------------------------------------------------
+
+    async def users(self, prefix: str = "") -> list[UserInfo]:
+        """All accounts whose address starts like this, by address."""
+        found: list[UserInfo] = []
+        after = ""
+        while page := await self._storage.list_users(prefix=prefix, after=after, limit=_PAGE):
+            found += [self._info(user) for user in page]
+            after = page[-1].email
+        return found
+
+    async def user(self, email: str) -> UserDetails:
+        """One account."""
+        user = await self._user(email)
+        groups = await self._storage.group_names_of(user.email)
+        positions = await self._storage.positions(user.email)
+        info = msgspec.structs.asdict(self._info(user))
+        return UserDetails(**info, groups=groups, conversations=len(positions))
+
+    async def add_user(self, email: str, password: str | None = None) -> NewPassword:
+        """Make an account, whoever may sign up; without a password with a random one."""
+        made = None if password else _random_password()
+        user = User(
+            id=self._ids.take(),
+            email=_address(email),
+            password_hash=await self._hash(password or str(made)),
+            created_at=now_ms(),
+        )
+        if not await self._storage.create_user(user):
+            raise Conflict(f"there is an account {user.email!r} already")
+        return NewPassword(user.email, made)
+
+    async def disable_user(self, email: str) -> UserInfo:
+        """Sign an account out everywhere, and let nobody sign in to it."""
+        user = await self._user(email)
+        return self._info(user if user.disabled else await self._replace(user, user.locked_hash))
+
+    async def enable_user(self, email: str) -> UserInfo:
+        """Let a disabled account sign in again, with the password it had."""
+        user = await self._user(email)
+        return self._info(await self._replace(user, user.unlocked_hash) if user.disabled else user)
+
+    async def reset_password(self, email: str, password: str | None = None) -> NewPassword:
+        """Give an account this password, or a random one, and sign it out everywhere."""
+        user = await self._user(email)
+        made = None if password else _random_password()
+        hashed = await self._hash(password or str(made))
+        changed = msgspec.structs.replace(user, password_hash=hashed)
+        await self._replace(user, changed.locked_hash if user.disabled else hashed)
+        return NewPassword(user.email, made)
+
+    async def sign_out_user(self, email: str) -> UserInfo:
+        """Sign an account out everywhere."""
+        user = await self._user(email)
+        return self._info(await self._replace(user, user.password_hash))
+
+    async def issue_token(self, email: str, seconds: int | None = None) -> TokenInfo:
+        """A token for a program that acts as this user, good for ``seconds``."""
+        user = await self._user(email)
+        if user.disabled:
+            raise Conflict(f"the account {user.email!r} is disabled")
+        if seconds is not None and not 1 <= seconds <= _LONGEST_TOKEN:
+            raise Invalid.field("seconds", f"must be 1 to {_LONGEST_TOKEN}")
+        issued: IssuedToken = self._tokens.issue(user, seconds=seconds)
+        return TokenInfo(user.email, issued.token, rfc3339(issued.claims.expires_at))
+
+    async def _user(self, email: str) -> User:
+        user = await self._storage.user_by_email(_address(email))
+        if user is None:
+            raise UnknownUser(f"there is no account {email[:254]!r}")
+        return user
+
+    async def _hash(self, password: str) -> str:
+        try:
+            return await self._passwords.hash(password)
+        except ValueError as error:
+            raise Invalid.field("password", f"can't be one: {error}") from None
+
+    async def _replace(self, user: User, password_hash: str) -> User:
+        return await self._accounts.replace(user, password_hash)
+
+    def _info(self, user: User) -> UserInfo:
+        seen = user.last_seen_at
+        return UserInfo(
+            id=user.id,
+            email=user.email,
+            created_at=rfc3339(user.created_at),
+            last_seen_at=None if seen is None else rfc3339(seen),
+            disabled=user.disabled,
+            online=self._is_online(user.email),
+        )
+
+    # -- groups ------------------------------------------------------------------------------
+
+    async def groups(self, prefix: str = "") -> list[GroupInfo]:
+        """All groups whose name starts like this, by name."""
+        found: list[GroupInfo] = []
+        after: GroupCursor | None = None
+        while page := await self._storage.list_groups(prefix=prefix, after=after, limit=_PAGE):
+            found += map(_group_info, page)
+            after = GroupCursor(page[-1].name)
+        return found
+
+    async def group(self, name: str) -> GroupInfo:
+        """One group."""
+        return _group_info(await self._group(name))
+
+    async def members(self, group: str) -> list[MemberInfo]:
+        """Everybody who is in a group, by address."""
+        name = (await self._group(group)).name
+        found: list[MemberInfo] = []
+        after = ""
+        while page := await self._storage.members(name, after=after, limit=_PAGE):
+            found += map(_member_info, page)
+            after = page[-1].email
+        return found
+
+    # -- the store ---------------------------------------------------------------------------
+
+    async def examine(self) -> Report:
+        """Whether the store is sound; takes as long as reading all of it."""
+        return await Doctor(self._storage).examine()
+
+    async def _group(self, name: str) -> Group:
+        try:
+            group = await self._storage.group(normalize_group(name))
+        except ValueError:
+            group = None
+        if group is None:
+            raise UnknownGroup(f"there is no group {name[:64]!r}")
+        return group
+
+
+OPERATIONS: Final = (
+    "users",
+    "user",
+    "add_user",
+    "disable_user",
+    "enable_user",
+    "reset_password",
+    "sign_out_user",
+    "issue_token",
+    "groups",
+    "group",
+    "members",
+    "examine",
+)
+
+
+def _checked(method: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the method's annotations have them; `Invalid` names what is wrong."""
+    hints = get_type_hints(method)
+    for name, parameter in inspect.signature(method).parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise Invalid.field(name, "is missing")
+    checked = {}
+    for name, value in arguments.items():
+        if name not in hints:
+            raise Invalid.field(name[:64], f"is no argument of {method.__name__}")
+        try:
+            checked[name] = msgspec.convert(value, hints[name])
+        except msgspec.ValidationError as error:
+            raise Invalid.field(name, f"can't be that: {error}") from None
+    return checked
+
+
+def _address(email: str) -> str:
+    try:
+        return normalize_email(email)
+    except ValueError as error:
+        raise Invalid.field("email", f"is no e-mail address: {error}") from None
+
+
+def _random_password() -> str:
+    return secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def _group_info(group: Group) -> GroupInfo:
+    return GroupInfo(
+        name=group.name,
+        title=group.title,
+        created_by=group.created_by,
+        created_at=rfc3339(group.created_at),
+        members=group.members,
+        messages=group.messages,
+    )
+
+
+def _member_info(member: Member) -> MemberInfo:
+    return MemberInfo(
+        email=member.email,
+        joined_at=rfc3339(member.joined_at),
+        delivered_seq=member.delivered_seq,
+        read_seq=member.read_seq,
+    )
