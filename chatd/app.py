@@ -44,6 +44,7 @@ from chatd.reload import Reloader
 from chatd.replay import Replayer
 from chatd.router import ChatRouter
 from chatd.security import Passwords, Tokens
+from chatd.sentry import reporter
 from chatd.settings import Origins, Settings
 from chatd.storage import open_storage
 from chatd.storage.base import Storage
@@ -100,7 +101,10 @@ class App:
         self.settings = settings
         self.threshold = Threshold(settings.logging.level)
         self.log = log or make_logger(settings.logging.format, self.threshold)
-        self.metrics = Metrics(self.log)
+        dsn = settings.logging.sentry_dsn
+        self.metrics = (
+            Metrics(self.log, reporter(dsn.get_secret_value())) if dsn else Metrics(self.log)
+        )
         self.state = ServerState(settings)
         settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.storage = timed(

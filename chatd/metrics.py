@@ -32,8 +32,12 @@ class Metrics:
     dashboards and alerts on them. No label has values that clients make up.
     """
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(
+        self, log: Logger, report: Callable[[BaseException], None] = lambda _: None
+    ) -> None:
+        """``report`` is told of failures too."""
         self._log = log
+        self._report = report
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._frames_by_type: dict[type, Counter] = {}
@@ -163,6 +167,7 @@ class Metrics:
         """Something inside went wrong; the log has the traceback, and the ``context``."""
         self._failures.labels(event).inc()
         self._log.error(event, error=repr(error), exc_info=error, **context)
+        self._report(error)
 
 
 async def watch_loop(observe: Callable[[float], None]) -> None:

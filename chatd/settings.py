@@ -128,6 +128,8 @@ class _Section(BaseModel):
 
 Text = Annotated[str, Field(min_length=1)]
 
+Secret = Annotated[Annotated[SecretStr, AfterValidator(_secret)] | None, Field(repr=False)]
+
 Limit = Annotated[int, Field(ge=0)]
 """0 means none."""
 
@@ -207,10 +209,11 @@ class WebSocket(_Section):
 class Logging(_Section):
     format: Literal["auto", "json", "text"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    sentry_dsn: Secret = None
 
 
 class Metrics(_Section):
-    token: Annotated[Annotated[SecretStr, AfterValidator(_secret)] | None, Field(repr=False)] = None
+    token: Secret = None
 
 
 class Settings(_Section):

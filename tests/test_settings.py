@@ -262,7 +262,8 @@ def test_a_section_that_is_no_table_says_so(config: Path) -> None:
 
 
 def test_a_key_like_no_other_lists_those_of_its_section(config: Path) -> None:
-    expected = f"{config}: logging.xyz is not a setting; there are logging.format, logging.level"
+    there_are = "logging.format, logging.level, logging.sentry_dsn"
+    expected = f"{config}: logging.xyz is not a setting; there are {there_are}"
     assert line(config, "[logging]\nxyz = 1") == expected
 
 
@@ -335,7 +336,7 @@ def test_the_example_file_lists_every_setting() -> None:
     document = tomllib.loads(text)
     listed = [f"{section}.{key}" for section, keys in document.items() for key in keys]
     assert listed == list(fields())
-    assert optional == ["metrics.token"]
+    assert optional == ["logging.sentry_dsn", "metrics.token"]
 
 
 def test_the_example_file_explains_every_setting() -> None:
