@@ -531,4 +531,14 @@ FAULTS: Final = (
         "tests/e2e/faults/test_clock.py::test_who_signed_out_stays_out[sqlite]",
         "assert 200 == 401",
     ),
+    # -- a stop, behind a proxy (G10) ----------------------------------------------------------
+    Mutant(
+        "what-is-acked-while-draining-is-not-stored",
+        "storage/sqlite/writer.py",
+        'self._db.execute("COMMIT")',
+        'self._db.execute("ROLLBACK" if __import__("signal").getsignal(15) == 0 else "COMMIT")',
+        "tests/e2e/deploy/test_proxies.py::"
+        "test_a_restart_of_chatd_behind_the_proxy_loses_no_message[nginx]",
+        "Extra items in the left set",
+    ),
 )
