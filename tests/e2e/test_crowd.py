@@ -108,7 +108,7 @@ class Listener(asyncio.Protocol):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.full("memory")
+@pytest.mark.full("memory", "mongo")
 async def test_200_clients_see_every_message_in_one_order(
     io_loop: Any, make_server: MakeServer, storage_url: str, scale: Scale, report: Report
 ) -> None:

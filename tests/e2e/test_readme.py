@@ -56,6 +56,7 @@ def option(storage_url: str) -> str:
     return "" if storage_url == "sqlite:chatd.db" else f"--storage {shlex.quote(storage_url)} "
 
 
+@pytest.mark.full("memory", "mongo")
 @pytest.mark.curl
 def test_the_tour_does_what_it_says(tmp_path: Path, option: str) -> None:
     port, folder = free_port(), tmp_path / "chatd-tour"

@@ -266,6 +266,7 @@ def test_scrolling_down_again_shows_every_message_to_the_last(
     log.info("slowest frame while scrolling down: %d ms", watch.slowest)
 
 
+@pytest.mark.full("ArrowUp", "ArrowDown")
 @pytest.mark.parametrize(
     ("email", "key", "goes"),
     [
