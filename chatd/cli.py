@@ -13,6 +13,7 @@ import click
 from chatd import __version__
 from chatd.app import serve as serve_app
 from chatd.commands.backup import backup, restore
+from chatd.commands.chat import chat
 from chatd.commands.config import config
 from chatd.commands.doctor import doctor
 from chatd.commands.groups import group
@@ -42,7 +43,7 @@ def main() -> None:
     """chatd: a self-hosted text-chat server. Without a command it serves."""
 
 
-for command in (backup, config, doctor, group, restore, token, user):
+for command in (backup, chat, config, doctor, group, restore, token, user):
     main.add_command(command)
 
 

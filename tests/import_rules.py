@@ -18,6 +18,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
     ("commands",),
     ("app",),
+    ("client",),
     ("deployment", "reload"),
     ("handlers",),
     ("admin_socket", "listener", "openapi", "wire"),
@@ -35,6 +36,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
 
 # All that these may import of chatd, where that is less than the layers below them.
 NARROW: Final[Mapping[str, Sequence[str]]] = {
+    "client": ("client",),
     "settings": ("addresses", "errors"),
     "storage": ("errors", "models", "storage"),
 }
@@ -53,6 +55,8 @@ DRIVERS: Final[Mapping[str, Sequence[str]]] = {
         "chatd.admin_socket",
         "chatd.app",
         "chatd.channel",
+        "chatd.client.http",
+        "chatd.client.socket",
         "chatd.handlers",
         "chatd.handlers.*",
         "chatd.listener",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chat import Chat, Socket, eventually
+from chatd.client import Client, Connected, Message, Receipt, SignedOut
+from tests.chat import Chat, Socket
+from tests.client.heard import listening, sign_in
 from tests.e2e.conftest import MakeServer
+
+ANN, BOB = "ann@example.org", "bob@example.org"
 
 
 def chatd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,39 +38,41 @@ async def test_after_a_kill_everything_is_as_before(
     io_loop: Any, make_server: MakeServer, durable_url: str
 ) -> None:
     server = make_server(storage=durable_url, measured=True)
-    chat = Chat(server.start())
-    ann, bob = await chat.user("ann@example.org"), await chat.user("bob@example.org")
-    await ann.create("python")
-    await bob.join("python")
-    await bob.call("POST", "/v1/auth/sign-out")
-    signed_out, bob = bob, await chat.user("bob@example.org")
-    async with ann.socket() as a, bob.socket():
-        await a.say("to the group", group="python")
-        await a.say("to bob", to=bob.email, client_id="c1")
-        await eventually(lambda: len(a.of("receipt")) == 2)
-        epoch = a.frames[0]["epoch"]
-        paths = (
-            "/v1/groups/python/messages",
-            "/v1/groups/python/members",
-            f"/v1/users/{bob.email}/messages",
-            "/v1/me/groups",
-            "/v1/me/conversations",
-        )
-        before = [without_presence((await ann.call("GET", path)).body) for path in paths]
+    url = server.start()
+    signed_out = await sign_in(url, BOB)
+    await signed_out.sign_out()
+    await signed_out.close()
+    async with listening(url, ANN) as ann, listening(url, BOB) as bob:
+        await ann.client.create_group("python")
+        await bob.client.join("python")
+        await ann.client.send("to the group", group="python")
+        await ann.client.send("to bob", to=BOB, client_id="c1")
+        await ann.until(lambda: len(ann.of(Receipt)) == 2)
+        before, epoch = await all_there_is(ann.client), ann.client.cursors.epoch
+        heard = len(bob.of(Message))
         server.kill()
+        await asyncio.to_thread(server.restart)
 
-    chat.url = server.start()
-    assert [without_presence((await ann.call("GET", path)).body) for path in paths] == before
-    assert (await signed_out.call("GET", "/v1/auth/me")).status == 401
-    async with ann.socket() as a:
-        assert a.frames[0]["epoch"] == epoch
-        assert not a.of("message")
-        assert (await a.say("to bob", to=bob.email, client_id="c1"))["duplicate"] is True
-    chat.close()
+        assert await all_there_is(ann.client) == before
+        again = await ann.client.send("to bob", to=BOB, client_id="c1")
+        assert again.duplicate
+        assert ann.client.cursors.epoch == epoch
+        await bob.until(lambda: len(bob.of(Connected)) == 2)
+        assert len(bob.of(Message)) == heard
+        async with Client(url, signed_out.token) as nobody:
+            with pytest.raises(SignedOut):
+                await nobody.send("me again", to=ANN)
 
 
-def without_presence(body: Mapping[str, Any]) -> list[Any]:
-    return [{k: v for k, v in item.items() if k != "online"} for item in body["items"]]
+async def all_there_is(client: Client) -> list[object]:
+    """What a user can ask for, but who is on line."""
+    return [
+        await client.history(group="python"),
+        await client.history(user=BOB),
+        [one async for one in client.groups(joined=True)],
+        [one async for one in client.conversations()],
+        [(one.email, one.delivered_seq, one.read_seq) async for one in client.members("python")],
+    ]
 
 
 async def test_sigterm_says_bye_stores_what_was_taken_and_exits_0(

@@ -541,4 +541,13 @@ FAULTS: Final = (
         "test_a_restart_of_chatd_behind_the_proxy_loses_no_message[nginx]",
         "Extra items in the left set",
     ),
+    # -- the client for programs (G3, G4) -----------------------------------------------------
+    Mutant(
+        "a-client-fetches-no-gap",
+        "client/inbox.py",
+        "self._items.append(hole)",
+        "pass",
+        "tests/e2e/test_client.py::test_a_gap_beyond_what_is_replayed_is_fetched_in_its_place",
+        "TimeoutError",
+    ),
 )
