@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from tornado.httpclient import HTTPClientError
 
 from tests.chat import Answer, Chat, Socket, User, eventually
 from tests.e2e.attacks.bare import Bare, together
-from tests.e2e.attacks.well import assert_well, events
+from tests.e2e.attacks.well import assert_well, events, serving
 from tests.e2e.conftest import MakeServer
 from tests.e2e.server import Server
 from tests.raw import chunked, send_raw
@@ -46,20 +46,9 @@ EVERYWHERE: Final = (
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # Room for texts that make an answer longer than what the system takes for who reads nothing.
     environment = {"CHATD_LIMITS__TEXT_CHARS": "10000", "CHATD_LIMITS__FRAME_BYTES": "131072"}
-    server = Server(tmp_path_factory.mktemp("server"), unlimited=True, environment=environment)
-    server.start()
-    try:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(Server(folder, unlimited=True, environment=environment)) as server:
         yield server
-        assert_well(server)
-    finally:
-        server.close()
-
-
-@pytest.fixture
-async def chat(io_loop: Any, server: Server) -> AsyncIterator[Chat]:
-    chat = Chat(server.url)
-    yield chat
-    chat.close()
 
 
 # -- slowness ----------------------------------------------------------------------------------

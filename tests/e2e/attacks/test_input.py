@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
 from tests.chat import Answer, Chat, User
 from tests.e2e.attacks.bare import BareSocket, text
-from tests.e2e.attacks.well import assert_well
+from tests.e2e.attacks.well import serving
 from tests.e2e.server import Server
 from tests.raw import send_raw
 
@@ -22,20 +22,8 @@ CONTROL: Final = "\x00\x01\b\t\n\v\f\r\x1b\x7f\x80\x85\x9f\u2028\u2029"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), unlimited=True)
-    server.start()
-    try:
+    with serving(Server(tmp_path_factory.mktemp("server"), unlimited=True)) as server:
         yield server
-        assert_well(server)
-    finally:
-        server.close()
-
-
-@pytest.fixture
-async def chat(io_loop: Any, server: Server) -> AsyncIterator[Chat]:
-    chat = Chat(server.url)
-    yield chat
-    chat.close()
 
 
 @pytest.fixture

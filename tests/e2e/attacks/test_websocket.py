@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from tests.e2e.attacks.bare import (
     text,
     together,
 )
-from tests.e2e.attacks.well import assert_well, events
+from tests.e2e.attacks.well import events, serving
 from tests.e2e.server import Server
 
 DOORS: Final = ("/v1/ws", "/chat/user", "/group/python/connect")
@@ -46,7 +46,8 @@ FRIEND: Final = "https://chat.example.org"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One with the limits as they are by default."""
-    yield from started(Server(tmp_path_factory.mktemp("server")))
+    with serving(Server(tmp_path_factory.mktemp("server"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,8 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that takes few calls a second, and any number of messages."""
     environment = {"CHATD_LIMITS__CALL_PER_SECOND": str(CALLS), "CHATD_LIMITS__CALL_BURST": "10"}
     folder = tmp_path_factory.mktemp("patient")
-    yield from started(Server(folder, unlimited=True, environment=environment))
+    with serving(Server(folder, unlimited=True, environment=environment)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +69,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "CHATD_LIMITS__SEND_BURST": "5",
         "CHATD_SERVER__ALLOWED_ORIGINS": FRIEND,
     }
-    yield from started(Server(tmp_path_factory.mktemp("strict"), environment=environment))
-
-
-def started(server: Server) -> Iterator[Server]:
-    server.start()
-    try:
+    folder = tmp_path_factory.mktemp("strict")
+    with serving(Server(folder, environment=environment)) as server:
         yield server
-        assert_well(server)
-    finally:
-        server.close()
-
-
-@pytest.fixture
-async def chat(io_loop: Any, server: Server) -> AsyncIterator[Chat]:
-    chat = Chat(server.url)
-    yield chat
-    chat.close()
 
 
 # -- the handshake -----------------------------------------------------------------------------
