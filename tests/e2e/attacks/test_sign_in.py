@@ -155,6 +155,12 @@ async def test_who_guesses_is_told_when_to_come_back_and_then_may(
         assert (await sign_in(limited, who, at=address)).status == 200
 
 
+async def is_refused(chat: Chat, email: str, password: str = PASSWORD, *, at: str) -> bool:
+    """Whether there is no coming in now, but for one every few seconds, which may be just now."""
+    tries = await asyncio.gather(*(sign_in(chat, email, password, at=at) for _ in range(8)))
+    return sum(code(one) == (429, "rate_limited") for one in tries) > 4
+
+
 async def until_refused(chat: Chat, address: str) -> Answer:
     """Sign in until that is too often."""
     while (answer := await sign_in(chat, "new0@example.org", at=address)).status == 200:
@@ -171,7 +177,7 @@ async def test_who_guesses_locks_nobody_out_of_where_they_have_been(
     token = (await sign_in(limited, email, at=home)).body["token"]
     for n in range(FAILURES_PER_MINUTE + 5):
         await sign_in(limited, email, f"{WRONG} {n}", at=new_address())
-    assert (await sign_in(limited, email, at=new_address())).status == 429
+    assert await is_refused(limited, email, at=new_address())
     owner = User(limited, email, token)
     new = "a new one, of the owner's"
     changed = await owner.call("POST", CHANGE, {"current": PASSWORD, "new": new})
@@ -179,7 +185,7 @@ async def test_who_guesses_locks_nobody_out_of_where_they_have_been(
     assert (await sign_in(limited, email, new, at=home)).status == 200
     # To say that one comes from there takes more than to write it: the proxy's word counts.
     claimed = f"{home}, {new_address()}"
-    assert (await sign_in(limited, email, new, at=claimed)).status == 429
+    assert await is_refused(limited, email, new, at=claimed)
 
 
 async def test_accounts_by_the_thousand_are_refused_by_place(
@@ -202,12 +208,12 @@ async def test_accounts_by_the_thousand_are_refused_by_place(
         assert {code(one) for one in answers} == {(201, None), (429, "rate_limited")}
         # As many as are hashed meanwhile come in through the refill of the bucket.
         assert sum(one.status == 429 for one in answers) >= PER_MINUTE // 2
-        assert (await sign_in(limited, "many0.0@example.org", at=addresses[0])).status == 429
+        assert await is_refused(limited, "many0.0@example.org", at=addresses[0])
     elsewhere = await sign_in(limited, "neighbour@example.org", at="2001:db8:0:2::1")
     assert elsewhere.status == 201
     # Written as IPv6, an address of IPv4 is the same place.
     mapped = sites[1][0].removeprefix("::ffff:")
-    assert (await sign_in(limited, "many1.0@example.org", at=mapped)).status == 429
+    assert await is_refused(limited, "many1.0@example.org", at=mapped)
 
 
 # -- accounts ----------------------------------------------------------------------------------
