@@ -24,8 +24,8 @@ _NO_SECRET: Final = re.compile(r"[0-9a-f-]{16,36}|\d{4}-\d\d-\d\dT[\d:.]+Z")
 """Ids and times: each log has thousands of them."""
 _SECRET_FIELDS: Final = ("password", "current", "new", "text", "token")
 _SHORTEST: Final = 8
-"""Characters of a secret that is looked for within what was logged; a shorter one, which may be
-a part of anything, must not be all of a value."""
+"""Characters of a secret that is looked for within what was logged. A shorter one, and one word
+alone, may be a part of anything, of a traceback's lines too: it must not be all of a value."""
 
 
 class Watch:
@@ -60,7 +60,8 @@ class Watch:
         return [one[:_SHOWN] for one in tokens + secrets]
 
     def _has(self, secret: str, everything: str) -> bool:
-        return secret in (everything if len(secret) >= _SHORTEST else self._logged)
+        tells = len(secret) >= _SHORTEST and not secret.isalpha()
+        return secret in (everything if tells else self._logged)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -21,6 +21,8 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N
         ({"text": "between us 12"}, "Traceback: between us 13", True),
         ({"text": "short"}, '{"event": "x", "inner": {"deep": ["short"]}}', True),
         ({"text": "short"}, '{"event": "x", "detail": "a short word"}', False),
+        ({"text": "meanwhile"}, "Traceback: # it came meanwhile", False),
+        ({"text": "meanwhile"}, '{"event": "x", "detail": "meanwhile"}', True),
         ({"token": "a long secret"}, '{"event": "x", "detail": "another"}', False),
         ({"name": "no secret at all"}, '{"event": "x", "name": "no secret at all"}', False),
         ({}, f'{{"event": "x", "detail": "Bearer {TOKEN}"}}', True),
