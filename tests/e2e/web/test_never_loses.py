@@ -53,6 +53,7 @@ def seconds_left(person: Visitor) -> int:
     return int(found[1])
 
 
+@pytest.mark.full("terminate")
 @pytest.mark.parametrize("ending", [Server.terminate, Server.kill])
 def test_what_is_written_while_the_server_is_away_is_sent_once_when_it_is_back(
     server: Server, ann: Visitor, bob: Visitor, account: MakeAccount, ending: Any

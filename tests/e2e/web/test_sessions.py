@@ -38,6 +38,7 @@ def requests_of(person: Visitor) -> list[Request]:
     return seen
 
 
+@pytest.mark.full("Bearer ")
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
 def test_a_token_in_the_address_signs_in_and_is_seen_nowhere_after(
     visitor: MakeVisitor, account: MakeAccount, prefix: str
