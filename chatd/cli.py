@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from chatd import __version__
-from chatd.app import serve as serve_app
 from chatd.commands.backup import backup, restore
 from chatd.commands.chat import chat
 from chatd.commands.config import config
@@ -22,6 +21,7 @@ from chatd.commands.users import token, user
 from chatd.deployment import UnsafeDeployment
 from chatd.errors import Unavailable
 from chatd.keys import KeyFileRefused
+from chatd.process import serve as serve_app
 from chatd.settings import Settings
 from chatd.storage.base import Storage
 from chatd.storage.refused import StorageRefused

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 # From high to low. A name stands for the module chatd.NAME and for all that is inside it.
 LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cli",),
-    ("commands",),
+    ("commands", "process"),
     ("app",),
     ("client",),
     ("deployment", "reload"),

@@ -15,7 +15,6 @@ import tty
 import unicodedata
 from collections.abc import AsyncIterator
 from enum import Enum
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 _CHUNK: Final = 4096
@@ -106,12 +105,7 @@ class Pipe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     async def lines(self) -> AsyncIterator[str]:
@@ -194,12 +188,7 @@ class Terminal:
         tty.setcbreak(self._stdin)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _write(self._stdout, "\r\x1b[K")
         termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._before)
 

@@ -388,7 +388,7 @@ FAULTS: Final = (
     ),
     Mutant(
         "the-first-signal-is-ignored",
-        "app.py",
+        "process.py",
         "arrived.set()",
         "pass",
         "tests/e2e/faults/test_drain.py::test_a_sigterm_while_it_starts_ends_it_and_loses_nothing",
@@ -396,7 +396,7 @@ FAULTS: Final = (
     ),
     Mutant(
         "the-second-signal-is-ignored",
-        "app.py",
+        "process.py",
         "signal.signal(number, signal.SIG_DFL)",
         "signal.signal(number, signal.SIG_IGN)",
         "tests/e2e/faults/test_drain.py::"
@@ -405,7 +405,7 @@ FAULTS: Final = (
     ),
     Mutant(
         "signals-are-heard-once-the-storage-is-open",
-        "app.py",
+        "process.py",
         "await _either(signalled.wait(), app.opened())",
         "await app.opened()",
         "tests/e2e/faults/test_drain.py::test_a_sigterm_ends_a_server_that_waits_for_its_storage",
@@ -483,7 +483,7 @@ FAULTS: Final = (
     # -- G12: clock steps do no harm ----------------------------------------------------------
     Mutant(
         "the-loop-goes-by-the-wall-clock",
-        "app.py",
+        "process.py",
         "app = App(origins.load())",
         'asyncio.get_running_loop().time = __import__("time").time; app = App(origins.load())',
         "tests/e2e/faults/test_clock.py::test_steps_while_many_are_connected[1800]",
@@ -491,7 +491,7 @@ FAULTS: Final = (
     ),
     Mutant(
         "tokens-live-by-the-wall-clock",
-        "app.py",
+        "process.py",
         "app = App(origins.load())",
         'asyncio.get_running_loop().time = __import__("time").time; app = App(origins.load())',
         "tests/e2e/faults/test_clock.py::test_a_token_ends_after_its_time_all_the_same",
