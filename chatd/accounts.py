@@ -19,7 +19,7 @@ from chatd.errors import (
     Unauthenticated,
     Unavailable,
 )
-from chatd.models import User, now_ms
+from chatd.models import User, is_erased, now_ms
 from chatd.security import Claims, IssuedToken, Passwords, Tokens
 from chatd.storage.base import Storage
 
@@ -130,7 +130,8 @@ class Accounts:
         Those that have just ended too: if the clock is ahead, and is set right, they begin anew.
         """
         since = now_ms() - _CLOCK_AHEAD_MS
-        self._revoked_before_start = frozenset(await self._storage.revoked_tokens(since))
+        revoked = await self._storage.revoked_tokens(since)
+        self._revoked_before_start = frozenset(token.id for token in revoked)
 
     async def sign_in(self, email: str, password: str, place: str) -> SignIn:
         """Sign in, or sign up where the e-mail address is new.
@@ -161,7 +162,7 @@ class Accounts:
         return SignIn(user, self._tokens.issue(user), created=False)
 
     async def _sign_up(self, email: str, password: str) -> User | None:
-        if not self._signup.allows(email):
+        if is_erased(email) or not self._signup.allows(email):
             raise SignupClosed("this server makes no new account for this e-mail address")
         await self._refuse_guessable(email, password, "password")
         user = User(
@@ -258,9 +259,13 @@ class Accounts:
                 return
             del self._revoked[token_id]
 
+    async def confirm(self, session: Session, password: str) -> User:
+        """The session's user, if this is the password: `BadCredentials` or `RateLimited` else."""
+        return await self._check(session.user, password, f"{session.user.email} signed in")
+
     async def change_password(self, session: Session, current: str, new: str) -> SignIn:
         """Replace the password, and revoke every token of the user but the one returned."""
-        user = await self._check(session.user, current, f"{session.user.email} signed in")
+        user = await self.confirm(session, current)
         await self._refuse_guessable(user.email, new, "new")
         changed = await self._set_password(user, new, user.generation + 1)
         if changed is None:

@@ -67,12 +67,20 @@ def _to_the_second(seconds: int) -> str:
 
 
 _LOCK: Final = "!"
+_ERASED: Final = "@erased.invalid"
+"""Where the addresses of those who were erased lie; nobody can have one there (RFC 2606)."""
+
+
+def is_erased(email: str) -> bool:
+    """Whether this is the address that stands for somebody who was erased."""
+    return email.endswith(_ERASED)
 
 
 class User(msgspec.Struct, frozen=True):
     """A registered user. A token is good while its generation is the user's.
 
     A disabled one has its password's hash behind a "!", which no password has (as in shadow(5)).
+    One that is being erased has there the address of the author that takes its place.
     """
 
     id: str
@@ -96,9 +104,23 @@ class User(msgspec.Struct, frozen=True):
         """The hash with which the account can be signed in to."""
         return self.password_hash.removeprefix(_LOCK)
 
+    @property
+    def author(self) -> str | None:
+        """The address of the author in whose favour the user is being erased."""
+        return self.unlocked_hash if self.disabled and is_erased(self.unlocked_hash) else None
+
+    def hash_erased_for(self, author: User) -> str:
+        """The hash of the account while it is being erased."""
+        return _LOCK + author.email
+
+    @classmethod
+    def nobody(cls, user_id: str, name: str, at: int) -> User:
+        """Who stands for somebody erased: nobody can sign in as this user."""
+        return cls(user_id, name + _ERASED, _LOCK, at)
+
 
 class Group(msgspec.Struct, frozen=True):
-    """A group, with how many members and stored messages it has."""
+    """A group, with how many members it has, and how many messages were ever stored in it."""
 
     name: str
     title: str | None
@@ -133,6 +155,16 @@ class Member(msgspec.Struct, frozen=True):
     read_seq: int
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a user stands in a conversation: a member of a group, or one side of a pair."""
+
+    conversation: Conversation
+    user: str
+    joined_at: int
+    delivered_seq: int
+    read_seq: int
+
+
 class Draft(msgspec.Struct, frozen=True):
     """A message about to be stored: everything but its ``seq``."""
 
@@ -159,7 +191,8 @@ class Draft(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """A stored message. ``seq`` counts 1, 2, 3 … in its conversation, without holes.
 
-    ``delivered_at`` and ``read_at`` are the recipient's, on one-to-one messages only.
+    ``delivered_at`` and ``read_at`` are the recipient's, on one-to-one messages only. An empty
+    ``text`` was taken away.
     """
 
     id: str
@@ -205,7 +238,7 @@ class Summary(msgspec.Struct, frozen=True):
     """One line of a user's list of conversations.
 
     ``active_at`` is the time of the last message, or of joining where a group has none yet.
-    ``unread`` counts what others wrote after ``read_seq``.
+    ``unread`` counts what others wrote after ``read_seq`` and is still there.
     """
 
     conversation: Conversation
@@ -258,3 +291,14 @@ class Advance(msgspec.Struct, frozen=True):
     seq: int
     at: int
     senders: frozenset[str]
+
+
+class RevokedToken(msgspec.Struct, frozen=True):
+    """The id of a token that is good no more, and until when that has to be known."""
+
+    id: str
+    expires_at: int
+
+
+Record = User | Group | Message | Place | RevokedToken
+"""What stores are made of, as they are copied."""

@@ -24,7 +24,10 @@ from chatd.models import (
     Member,
     Message,
     Outcome,
+    Place,
     Position,
+    Record,
+    RevokedToken,
     Summary,
     SummaryCursor,
     User,
@@ -211,5 +214,79 @@ class Storage(abc.ABC):
         """Remember that a token is revoked, at least until ``expires_at``."""
 
     @abc.abstractmethod
-    async def revoked_tokens(self, now: int) -> list[str]:
-        """The revoked tokens that have not expired by ``now``; the others may be forgotten."""
+    async def revoked_tokens(self, now: int) -> list[RevokedToken]:
+        """The revoked tokens that have not expired by ``now``, by id ascending.
+
+        The others may be forgotten.
+        """
+
+    # -- taking away -------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def prune(self, conversation: Conversation, before: int, limit: int) -> int:
+        """Remove what was sent before ``before``, from the conversation's front up to the first
+        message that was not; up to ``limit`` messages. How many; fewer than ``limit`` at the end.
+
+        The conversation's last message stays, and loses its text (and its ``client_id``) only, so
+        that numbers go on behind it. Marks stay where they are.
+        """
+
+    @abc.abstractmethod
+    async def reassign(
+        self, conversation: Conversation, user: str, author: str, *, blank: bool
+    ) -> None:
+        """Put ``author`` in the place of ``user``: on the user's messages, which lose their
+        ``client_id`` (and where ``blank`` their text), and as who made the group.
+
+        Of a pair ``author`` becomes the side that ``user`` was, place and all: it is the pair of
+        ``author`` and the other one from then on. A membership of a group is left alone. Call it
+        again where it broke off.
+        """
+
+    @abc.abstractmethod
+    async def delete_conversation(self, conversation: Conversation) -> None:
+        """Remove a pair: its messages, and both users' places."""
+
+    @abc.abstractmethod
+    async def delete_group(self, name: str) -> bool:
+        """Remove a group and its members, and leave its messages; False where there is none.
+
+        A group that is made again under the name goes on behind the last message.
+        """
+
+    @abc.abstractmethod
+    async def delete_user(self, email: str) -> bool:
+        """Remove a user, and nothing else; False where there is none."""
+
+    # -- everything there is -----------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def conversations(
+        self, *, prefix: str = "", after: str = "", limit: int
+    ) -> list[Conversation]:
+        """Every group's conversation, and every one with messages, ascending; those whose key
+        starts with ``prefix`` and is greater than ``after``."""
+
+    @abc.abstractmethod
+    async def places(
+        self, conversation: Conversation, *, after: str = "", limit: int
+    ) -> list[Place]:
+        """Where users whose address is greater than ``after`` stand, by address ascending."""
+
+    @abc.abstractmethod
+    async def written_by(
+        self, user: str, conversation: Conversation, *, after_seq: int = 0, limit: int
+    ) -> list[Message]:
+        """What a user wrote in a conversation behind ``after_seq``, by ``seq`` ascending."""
+
+    @abc.abstractmethod
+    async def load(self, records: Sequence[Record]) -> None:
+        """Take records of another store as they are, over what is here under the same key.
+
+        A group comes before its messages (its counts are ignored), a conversation's messages come
+        by ``seq`` ascending, and before its places. Nobody else may work on the store meanwhile.
+        """
+
+    @abc.abstractmethod
+    async def check(self) -> list[str]:
+        """What the backend itself finds wrong with the store, a sentence each; may take long."""

@@ -6,6 +6,7 @@ Every method runs to its end without an await, so each is atomic on the event lo
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -23,13 +24,18 @@ from chatd.models import (
     Member,
     Message,
     Outcome,
+    Place,
     Position,
+    Record,
+    RevokedToken,
     Stored,
     Summary,
     SummaryCursor,
     User,
     group_conversation,
     group_of,
+    other_of,
+    pair_conversation,
     pair_of,
 )
 from chatd.storage.base import Storage
@@ -214,17 +220,29 @@ class MemoryStorage(Storage):
             for user in pair_of(draft.conversation) or ():
                 self._add_marks(draft.conversation, user, draft.sent_at)
         message = log.add(draft)
+        self._index(log, message)
+        return Stored(message)
+
+    def _index(self, log: Log, message: Message) -> None:
         self._by_id[message.id] = (log, message.seq)
         if message.client_id is not None:
             self._by_client_id[message.sender, message.client_id] = (log, message.seq)
-        return Stored(message)
+
+    def _forget_client_ids(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            if message.client_id is not None:
+                self._by_client_id.pop((message.sender, message.client_id), None)
+
+    def _forget(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            del self._by_id[message.id]
 
     def _first(self, draft: Draft) -> Message | None:
         """The message that holds the draft's ``client_id``, or else its id."""
         at = self._by_id.get(draft.id)
         if draft.client_id is not None:
             at = self._by_client_id.get((draft.sender, draft.client_id), at)
-        return None if at is None else at[0].messages[at[1] - 1]
+        return None if at is None else at[0].message(at[1])
 
     async def history(
         self,
@@ -238,16 +256,16 @@ class MemoryStorage(Storage):
         log = self._logs.get(conversation)
         if log is None:
             return []
-        end = log.last_seq if before_seq is None else max(0, min(before_seq - 1, log.last_seq))
+        end = log.last_seq + 1 if before_seq is None else min(before_seq, log.last_seq + 1)
         if after_seq is None:
-            return log.messages[max(0, end - limit) : end]
-        start = max(0, after_seq)
-        return log.messages[start : min(end, start + limit)]
+            return log.between(end - 1 - limit, end)
+        start = max(after_seq, log.first_seq - 1)
+        return log.between(start, min(end, start + 1 + limit))
 
     async def message(self, message_id: str) -> Message | None:
         self._opened()
         at = self._by_id.get(message_id)
-        return None if at is None else at[0].messages[at[1] - 1]
+        return None if at is None else at[0].message(at[1])
 
     async def last_seq(self, conversation: Conversation) -> int:
         self._opened()
@@ -286,10 +304,131 @@ class MemoryStorage(Storage):
         self._opened()
         self._revoked[token_id] = max(expires_at, self._revoked.get(token_id, expires_at))
 
-    async def revoked_tokens(self, now: int) -> list[str]:
+    async def revoked_tokens(self, now: int) -> list[RevokedToken]:
         self._opened()
         self._revoked = {token: at for token, at in self._revoked.items() if at > now}
-        return list(self._revoked)
+        return [RevokedToken(token, at) for token, at in sorted(self._revoked.items())]
+
+    # -- taking away -------------------------------------------------------------------------
+
+    async def prune(self, conversation: Conversation, before: int, limit: int) -> int:
+        self._opened()
+        log = self._logs.get(conversation)
+        if log is None:
+            return 0
+        removed = log.prune(before, limit)
+        self._forget_client_ids(removed)
+        self._forget(message for message in removed if message.seq < log.first_seq)
+        return len(removed)
+
+    async def reassign(
+        self, conversation: Conversation, user: str, author: str, *, blank: bool
+    ) -> None:
+        self._opened()
+        log = self._logs.get(conversation)
+        if log is None:
+            return
+        self._forget_client_ids(log.reassign(user, author, blank=blank))
+        name = group_of(conversation)
+        if name is None:
+            self._rename_pair(log, user, author)
+        elif (group := self._groups.get(name)) and group.created_by == user:
+            self._groups[name] = msgspec.structs.replace(group, created_by=author)
+
+    def _rename_pair(self, log: Log, user: str, author: str) -> None:
+        other = other_of(log.conversation, user)
+        old, new = log.conversation, pair_conversation(author, author if other == user else other)
+        log.rename(new)
+        log.marks[author] = log.marks.pop(user)
+        self._logs[new] = self._logs.pop(old)
+        for one, to in ((user, author), (other, author if other == user else other)):
+            self._logs_of[one].pop(old, None)
+            self._logs_of[to][new] = log
+
+    async def delete_conversation(self, conversation: Conversation) -> None:
+        self._opened()
+        log = self._logs.pop(conversation, None)
+        if log is not None:
+            self._forget_client_ids(log.messages)
+            self._forget(log.messages)
+            for user in log.marks:
+                del self._logs_of[user][conversation]
+
+    async def delete_group(self, name: str) -> bool:
+        self._opened()
+        if self._groups.pop(name, None) is None:
+            return False
+        log = self._logs[group_conversation(name)]
+        for user in log.marks:
+            del self._logs_of[user][log.conversation]
+        log.marks.clear()
+        return True
+
+    async def delete_user(self, email: str) -> bool:
+        self._opened()
+        user = self._users.pop(email, None)
+        if user is not None:
+            del self._emails[user.id]
+        return user is not None
+
+    # -- everything there is -----------------------------------------------------------------
+
+    async def conversations(
+        self, *, prefix: str = "", after: str = "", limit: int
+    ) -> list[Conversation]:
+        self._opened()
+        found = {group_conversation(name) for name in self._groups}
+        found |= {key for key, log in self._logs.items() if log.messages}
+        return sorted(key for key in found if key > after and key.startswith(prefix))[:limit]
+
+    async def places(
+        self, conversation: Conversation, *, after: str = "", limit: int
+    ) -> list[Place]:
+        self._opened()
+        log = self._logs.get(conversation)
+        users = sorted(user for user in log.marks if user > after) if log else []
+        return [log.place(user) for user in users[:limit] if log]
+
+    async def written_by(
+        self, user: str, conversation: Conversation, *, after_seq: int = 0, limit: int
+    ) -> list[Message]:
+        self._opened()
+        log = self._logs.get(conversation)
+        if log is None:
+            return []
+        seqs = log.seqs_by_sender.get(user, [])
+        first = bisect_right(seqs, after_seq)
+        found = map(log.message, seqs[first : first + limit])
+        return [message for message in found if message is not None]
+
+    async def load(self, records: Sequence[Record]) -> None:
+        self._opened()
+        for record in records:
+            self._load(record)
+
+    def _load(self, record: Record) -> None:
+        if isinstance(record, User):
+            if record.email in self._users:
+                del self._emails[self._users[record.email].id]
+            self._users[record.email] = record
+            self._emails[record.id] = record.email
+        elif isinstance(record, Group):
+            self._log(group_conversation(record.name))
+            self._groups[record.name] = record
+        elif isinstance(record, Message):
+            log = self._log(record.conversation)
+            log.put(record)
+            self._index(log, record)
+        elif isinstance(record, Place):
+            log = self._log(record.conversation)
+            log.marks[record.user] = Marks(record.joined_at, record.delivered_seq, record.read_seq)
+            self._logs_of[record.user][record.conversation] = log
+        else:
+            self._revoked[record.id] = record.expires_at
+
+    async def check(self) -> list[str]:
+        self._opened()
+        return []
 
 
 def _rank(sort: GroupSort, group: Group) -> tuple[int, str]:

@@ -102,6 +102,6 @@ async def talk(storage: Storage) -> None:
     assert [line.unread for line in await storage.summaries(ANN, limit=9)] == [1, 0]
     assert await storage.leave("club", BOB)
     await storage.revoke_token("token", 100)
-    assert await storage.revoked_tokens(50) == ["token"]
+    assert [one.id for one in await storage.revoked_tokens(50)] == ["token"]
     await storage.ping()
     assert await storage.epoch()

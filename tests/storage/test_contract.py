@@ -14,7 +14,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from chatd.errors import Unavailable
-from chatd.models import User
+from chatd.models import RevokedToken, User
 from chatd.storage.base import Storage
 from tests.storage.conftest import Adapter
 from tests.storage.samples import (
@@ -87,6 +87,16 @@ CALLS: Final[Mapping[str, Callable[[Storage], Awaitable[object]]]] = {
     "advance": lambda store: store.advance([read(ANN, 1)]),
     "revoke_token": lambda store: store.revoke_token("1", 1),
     "revoked_tokens": lambda store: store.revoked_tokens(1),
+    "prune": lambda store: store.prune(CLUB, 1, 1),
+    "reassign": lambda store: store.reassign(CLUB, ANN, BOB, blank=False),
+    "delete_conversation": lambda store: store.delete_conversation(ANN_AND_BOB),
+    "delete_group": lambda store: store.delete_group("club"),
+    "delete_user": lambda store: store.delete_user(ANN),
+    "conversations": lambda store: store.conversations(limit=1),
+    "places": lambda store: store.places(CLUB, limit=1),
+    "written_by": lambda store: store.written_by(ANN, CLUB, limit=1),
+    "load": lambda store: store.load([user(ANN)]),
+    "check": lambda store: store.check(),
 }
 
 
@@ -309,17 +319,17 @@ async def test_last_seen_moves_forward_only(storage: Storage) -> None:
 async def test_a_revoked_token_is_remembered_until_it_expires(storage: Storage) -> None:
     await storage.revoke_token("one", 10)
     await storage.revoke_token("two", 20)
-    assert sorted(await storage.revoked_tokens(9)) == ["one", "two"]
-    assert await storage.revoked_tokens(10) == ["two"]
+    assert await storage.revoked_tokens(9) == [RevokedToken("one", 10), RevokedToken("two", 20)]
+    assert await storage.revoked_tokens(10) == [RevokedToken("two", 20)]
     assert await storage.revoked_tokens(20) == []
 
 
 async def test_forgetting_the_expired_keeps_the_others(storage: Storage) -> None:
     await storage.revoke_token("one", 10)
     await storage.revoke_token("two", 20)
-    assert await storage.revoked_tokens(15) == ["two"]
+    assert await storage.revoked_tokens(15) == [RevokedToken("two", 20)]
     await storage.revoke_token("three", 30)
-    assert sorted(await storage.revoked_tokens(15)) == ["three", "two"]
+    assert [one.id for one in await storage.revoked_tokens(15)] == ["three", "two"]
 
 
 async def test_a_token_revoked_twice_is_remembered_until_the_later_expiry(
@@ -327,5 +337,5 @@ async def test_a_token_revoked_twice_is_remembered_until_the_later_expiry(
 ) -> None:
     for expires_at in (10, 30, 20):
         await storage.revoke_token("one", expires_at)
-    assert await storage.revoked_tokens(25) == ["one"]
+    assert await storage.revoked_tokens(25) == [RevokedToken("one", 30)]
     assert await storage.revoked_tokens(30) == []

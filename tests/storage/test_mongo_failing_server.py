@@ -24,6 +24,7 @@ from tests.storage.openings import opened
 from tests.storage.samples import (
     ANN,
     ANN_AND_BOB,
+    ANN_HERSELF,
     BOB,
     CLUB,
     draft,
@@ -166,6 +167,16 @@ UNCONFIRMED: Final[Mapping[str, tuple[str, Callable[[Storage], Awaitable[object]
     "leave": ("delete", lambda store: store.leave("club", ANN)),
     "first marks": ("insert", lambda store: store.append([draft()])),
     "advance": ("update", lambda store: store.advance([read(ANN, 1, CLUB)])),
+    "prune": ("delete", lambda store: store.prune(CLUB, 99, 9)),
+    "blank": ("update", lambda store: store.prune(ANN_HERSELF, 99, 9)),
+    "reassign": ("update", lambda store: store.reassign(CLUB, BOB, ANN, blank=True)),
+    "reassign the maker": ("update", lambda store: store.reassign(CLUB, ANN, BOB, blank=True)),
+    "reassign a pair": ("update", lambda store: store.reassign(ANN_HERSELF, ANN, BOB, blank=True)),
+    "reassign marks": ("delete", lambda store: store.reassign(ANN_HERSELF, ANN, BOB, blank=True)),
+    "delete a pair": ("delete", lambda store: store.delete_conversation(ANN_HERSELF)),
+    "delete_group": ("delete", lambda store: store.delete_group("club")),
+    "delete_user": ("delete", lambda store: store.delete_user(ANN)),
+    "load": ("update", lambda store: store.load([user(BOB)])),
     "ping": ("update", lambda store: store.ping()),
 }
 
@@ -178,7 +189,7 @@ async def test_a_write_that_no_majority_confirmed_has_not_returned(
     async with opened(url) as storage:
         await storage.create_user(user(ANN))
         await storage.create_group(group("club"))
-        await storage.append([draft(CLUB, BOB)])
+        await storage.append([draft(CLUB, BOB), draft(CLUB, BOB), draft(ANN_HERSELF)])
         await storage.group("club")  # counts what is behind
         with (
             failing(mongod, ONCE, command, writeConcernError=NOT_CONFIRMED),

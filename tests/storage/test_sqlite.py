@@ -22,7 +22,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from chatd.errors import Unavailable
-from chatd.models import Duplicate, group_conversation
+from chatd.models import Duplicate, RevokedToken, group_conversation
 from chatd.storage.refused import StorageRefused
 from chatd.storage.sqlite import SqliteStorage, conversations, schema
 from chatd.storage.sqlite.database import Database
@@ -303,41 +303,6 @@ async def test_an_sqlite_without_strict_tables_is_refused(
         await SqliteStorage(path).start()
 
 
-async def test_an_older_file_is_brought_up_to_date_with_its_contents(
-    storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await storage.append([draft()])
-    await storage.close()
-    added = ("CREATE TABLE added (word TEXT)", "INSERT INTO added VALUES ('new')")
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, added))
-    for _ in range(2):
-        newer = SqliteStorage(path)
-        await newer.start()
-        assert await pragma(newer, "user_version") == 2
-        assert await newer.last_seq(ANN_AND_BOB) == 1
-        await newer.close()
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT word FROM added").fetchall() == [("new",)]
-
-
-async def test_a_migration_that_fails_changes_nothing(
-    storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await storage.append([draft()])
-    await storage.close()
-    with monkeypatch.context() as patch:
-        broken = ("CREATE TABLE added (word TEXT)", "INSERT INTO missing VALUES (1)")
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
-        with pytest.raises(StorageRefused, match="no such table: missing"):
-            await SqliteStorage(path).start()
-    older = SqliteStorage(path)
-    await older.start()
-    assert await older.last_seq(ANN_AND_BOB) == 1
-    await older.close()
-    with closing(sqlite3.connect(path)) as db:
-        assert not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'added'").fetchall()
-
-
 # -- threads ---------------------------------------------------------------------------------------
 
 
@@ -506,6 +471,10 @@ async def test_no_statement_reads_a_whole_table(storage: SqliteStorage) -> None:
     await storage.join("club", BOB, 1)
     await storage.append([draft(client_id="1"), draft(CLUB)])
     await storage.advance([read(BOB, 1), read(BOB, 1, CLUB), delivered(CAT, 1)])
+    await storage.reassign(ANN_AND_BOB, ANN, CAT, blank=False)
+    await storage.load([user(BOB), group("club"), *await storage.history(CLUB, limit=9)])
+    await storage.load([*await storage.places(CLUB, limit=9), RevokedToken("1", 1)])
+    await storage.append([draft()])
     for call in CALLS.values():
         await call(storage)
     await trace(storage, None)

@@ -19,6 +19,7 @@ from chatd.models import (
     Draft,
     Message,
     Outcome,
+    Place,
     Stored,
     pair_of,
 )
@@ -43,10 +44,10 @@ class Appender:
         """``look_first``: no index tells of every repeat, so they are looked for beforehand."""
         self._tails = tails
         self._look_first = look_first
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
 
     async def append(self, db: Db, batch: Sequence[Draft]) -> list[Outcome]:
-        async with self._turn:
+        async with self.turn:
             self._tails.make_room()
             try:
                 drafts = _Batch(db, self._tails, batch)
@@ -162,7 +163,7 @@ class _Batch:
 async def _make_marks(db: Db, messages: Sequence[Message]) -> None:
     """Make both users' marks before the first message of a pair: whoever is to get it has them."""
     places = [
-        place_document(message.conversation, user, message.sent_at, 0)
+        place_document(Place(message.conversation, user, message.sent_at, 0, 0))
         for message in messages
         if message.seq == 1
         for user in sorted(set(pair_of(message.conversation) or ()))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from bson.datetime_ms import DatetimeMS
 from motor.motor_asyncio import AsyncIOMotorDatabase
 
@@ -20,23 +19,15 @@ from chatd.models import (
     Group,
     Member,
     Message,
+    Place,
     User,
     group_of,
 )
+from chatd.storage.ranges import end_of
 
 Document = Mapping[str, Any]
 
 Db = AsyncIOMotorDatabase[dict[str, Any]]
-
-
-class Place(msgspec.Struct):
-    """Where a user stands in a conversation: a document of ``members`` or of ``marks``."""
-
-    conversation: Conversation
-    user: str
-    joined_at: int
-    delivered_seq: int
-    read_seq: int
 
 
 def user_document(user: User) -> dict[str, Any]:
@@ -91,7 +82,6 @@ def group_from(document: Document) -> Group:
 
 
 def message_document(message: Message) -> dict[str, Any]:
-    """A new message, which nobody has got yet."""
     document = {
         "_id": message.id,
         "conversation": message.conversation,
@@ -102,6 +92,10 @@ def message_document(message: Message) -> dict[str, Any]:
     }
     if message.client_id is not None:
         document["client_id"] = message.client_id
+    if message.delivered_at is not None:
+        document["delivered_at"] = DatetimeMS(message.delivered_at)
+    if message.read_at is not None:
+        document["read_at"] = DatetimeMS(message.read_at)
     return document
 
 
@@ -124,18 +118,33 @@ def _time(document: Document, key: str) -> int | None:
     return None if at is None else int(at)
 
 
+def collection_of(conversation: Conversation) -> str:
+    """Where its places are: a group's members keep their marks with their membership."""
+    return "marks" if group_of(conversation) is None else "members"
+
+
 def place_id(conversation: Conversation, user: str) -> dict[str, str]:
     """The ``_id`` of a place. Its fields' order counts: MongoDB compares them in turn."""
     return {"conversation": conversation, "user": user}
 
 
-def place_document(conversation: Conversation, user: str, at: int, seq: int) -> dict[str, Any]:
-    """A new place, both marks at ``seq``."""
+def places_in(conversation: Conversation, after: str = "") -> dict[str, Any]:
+    """What finds the places in a conversation, of users behind ``after``: one range of ids."""
     return {
-        "_id": place_id(conversation, user),
-        "joined_at": DatetimeMS(at),
-        "delivered_seq": seq,
-        "read_seq": seq,
+        "_id": {
+            "$gt": place_id(conversation, after),
+            "$lt": place_id(conversation, end_of("")),
+        }
+    }
+
+
+def place_document(place: Place) -> dict[str, Any]:
+    """A place that no call has moved yet."""
+    return {
+        "_id": place_id(place.conversation, place.user),
+        "joined_at": DatetimeMS(place.joined_at),
+        "delivered_seq": place.delivered_seq,
+        "read_seq": place.read_seq,
     }
 
 

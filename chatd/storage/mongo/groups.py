@@ -15,11 +15,11 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from chatd.models import (
-    Conversation,
     Group,
     GroupCursor,
     GroupSort,
     Member,
+    Place,
     group_conversation,
     group_of,
 )
@@ -36,6 +36,7 @@ from chatd.storage.mongo.documents import (
     member_of,
     place_document,
     place_id,
+    places_in,
 )
 from chatd.storage.mongo.messages import last_seq
 from chatd.storage.ranges import end_of, within_64_bits
@@ -113,58 +114,71 @@ async def group_names_of(db: Db, user: str) -> list[str]:
     return sorted(name for name in map(group_of, conversations) if name is not None)
 
 
+async def names(db: Db, prefix: str, after: str, limit: int) -> list[str]:
+    """Names that start with ``prefix`` and are greater than ``after``, ascending."""
+    chosen = {"$gte": prefix, "$gt": after, "$lt": end_of(prefix)}
+    found = db.groups.find({"_id": chosen}, {"_id": True}, hint=BY_ID)
+    return [one["_id"] async for one in found.sort("_id", ASCENDING).limit(limit)]
+
+
 async def join(db: Db, group: str, user: str, at: int) -> bool:
-    if await db.groups.find_one({"_id": group}, {"_id": True}, hint=BY_ID) is None:
-        return False
     conversation = group_conversation(group)
-    seq = await last_seq(db, conversation)
-    try:
-        await db.members.insert_one(place_document(conversation, user, at, seq))
-        joined = True
-    except DuplicateKeyError:
-        joined = False
-    await _count(db, group)
-    return joined
+    if await db.groups.find_one({"_id": group}, {"_id": True}, hint=BY_ID) is not None:
+        seq = await last_seq(db, conversation)
+        try:
+            await db.members.insert_one(place_document(Place(conversation, user, at, seq, seq)))
+            joined = True
+        except DuplicateKeyError:
+            joined = False
+        if await count(db, group):
+            return joined
+    # If it was deleted just now, who deleted it may not have seen this member.
+    await db.members.delete_one({"_id": place_id(conversation, user)}, hint=BY_ID)
+    return False
 
 
 async def leave(db: Db, group: str, user: str) -> bool:
     left = await db.members.delete_one(
         {"_id": place_id(group_conversation(group), user)}, hint=BY_ID
     )
-    await _count(db, group, left=user)
+    await count(db, group, left=user)
     return left.deleted_count == 1
 
 
-async def _count(db: Db, name: str, *, left: str | None = None) -> None:
+async def delete_group(db: Db, name: str) -> bool:
+    """Members go first: without any, a group that is still there means no harm.
+
+    And once more: somebody may have joined until the group was gone. Who joins later sees that.
+    """
+    members = places_in(group_conversation(name))
+    await db.members.delete_many(members, hint=BY_ID)
+    deleted = await db.groups.delete_one({"_id": name}, hint=BY_ID)
+    await db.members.delete_many(members, hint=BY_ID)
+    return deleted.deleted_count == 1
+
+
+async def count(db: Db, name: str, *, left: str | None = None) -> bool:
     """Count the members of a group, which ``left`` is not in any more, though it were the founder.
+
+    False where there is no such group.
 
     Whoever changed the members before somebody else counted is in that count; whoever changed
     them later counts later. So the last count is right, and ``counts`` tells which is the last.
     """
-    members = _members_of(group_conversation(name))
+    members = places_in(group_conversation(name))
     while True:
         group = await db.groups.find_one({"_id": name}, hint=BY_ID)
         if group is None:
-            return
+            return False
         founded = group["founded"] or group["created_by"] == left
-        count = await db.members.count_documents(members, hint=BY_ID)
-        counted = await db.groups.update_one(
+        counted = await db.members.count_documents(members, hint=BY_ID)
+        stored = await db.groups.update_one(
             {"_id": name, "counts": group["counts"]},
-            {"$set": {"members": count, "founded": founded}, "$inc": {"counts": 1}},
+            {"$set": {"members": counted, "founded": founded}, "$inc": {"counts": 1}},
             hint=BY_ID,
         )
-        if counted.matched_count:
-            return
-
-
-def _members_of(conversation: Conversation, after: str = "") -> dict[str, Any]:
-    """One range of the index of ``_id``; users behind ``after`` only."""
-    return {
-        "_id": {
-            "$gt": place_id(conversation, after),
-            "$lt": place_id(conversation, end_of("")),
-        }
-    }
+        if stored.matched_count:
+            return True
 
 
 async def member(db: Db, group: str, user: str) -> Member | None:
@@ -174,6 +188,6 @@ async def member(db: Db, group: str, user: str) -> Member | None:
 
 
 async def members(db: Db, group: str, after: str, limit: int) -> list[Member]:
-    chosen = _members_of(group_conversation(group), after)
+    chosen = places_in(group_conversation(group), after)
     found = db.members.find(chosen, hint=BY_ID).sort("_id", ASCENDING).limit(limit)
     return [member_of(document) async for document in found]

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateMany, UpdateOne
 
 from chatd.models import Advance, Conversation, Mark, ReceiptKind, group_of, other_of
 from chatd.storage.mongo.collections import BY_ID, MESSAGES_BY_SENDER, MESSAGES_BY_SEQ
-from chatd.storage.mongo.documents import Db, Document, Place, place_id, place_of
+from chatd.storage.mongo.documents import Db, Document, collection_of, place_id
 from chatd.storage.mongo.messages import last_seqs
 from chatd.storage.mongo.tails import Tails
 from chatd.storage.moves import moves
@@ -32,6 +33,13 @@ class _Range(NamedTuple):
     conversation: Conversation
     old: int
     seq: int
+
+
+class _Standing(msgspec.Struct):
+    """How far a user's marks stand, and are moved, in one conversation."""
+
+    delivered_seq: int
+    read_seq: int
 
 
 class _Move(NamedTuple):
@@ -83,12 +91,12 @@ class Advancer:
 
     def __init__(self, tails: Tails) -> None:
         self._tails = tails
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
         self._untold: list[Advance] = []
         self._doubtful: _Call | None = None
 
     async def advance(self, db: Db, marks: Sequence[Mark]) -> list[Advance]:
-        async with self._turn:
+        async with self.turn:
             if self._doubtful is not None:
                 self._settle(self._doubtful, await self._doubtful.moved(db))
             waiting = await _within(db, self._tails, marks)
@@ -101,7 +109,10 @@ class Advancer:
     async def _move(self, db: Db, marks: Sequence[Mark]) -> set[_Key]:
         """Move what may move; which places another server moved meanwhile: look at them again."""
         before = await _find(db, set(map(_key, marks)))
-        after = {key: place_of(document) for key, document in before.items()}
+        after = {
+            key: _Standing(document["delivered_seq"], document["read_seq"])
+            for key, document in before.items()
+        }
         moved = list(_moves(marks, after))
         writers = await _writers(db, moved)
         await _store_receipts(db, moved)
@@ -110,7 +121,7 @@ class Advancer:
         )
         keys = {key for key, _ in call.advances}
         self._doubtful = call
-        all_stored = await _store_places(db, before, [after[key] for key in keys], call.name)
+        all_stored = await _store_places(db, before, {key: after[key] for key in keys}, call.name)
         stored = keys if all_stored else await call.moved(db)
         self._settle(call, stored)
         return keys - stored
@@ -133,16 +144,11 @@ async def _within(db: Db, tails: Tails, marks: Sequence[Mark]) -> list[Mark]:
     return [mark for mark in marks if mark.seq <= tails.last_seq(mark.conversation)]
 
 
-def _collection(conversation: Conversation) -> str:
-    """A group's members keep their marks with their membership."""
-    return "marks" if group_of(conversation) is None else "members"
-
-
 async def _find(db: Db, keys: Iterable[_Key]) -> dict[_Key, Document]:
     """The documents of the places that there are."""
     ids: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     for conversation, user in keys:
-        ids[_collection(conversation)].append(place_id(conversation, user))
+        ids[collection_of(conversation)].append(place_id(conversation, user))
     return {
         (document["_id"]["conversation"], document["_id"]["user"]): document
         for collection, wanted in ids.items()
@@ -150,12 +156,12 @@ async def _find(db: Db, keys: Iterable[_Key]) -> dict[_Key, Document]:
     }
 
 
-def _moves(marks: Sequence[Mark], places: Mapping[_Key, Place]) -> Iterator[_Move]:
-    """The moves that the marks may make, in order; the places are moved along."""
+def _moves(marks: Sequence[Mark], standings: Mapping[_Key, _Standing]) -> Iterator[_Move]:
+    """The moves that the marks may make, in order; the standings are moved along."""
     for mark in marks:
-        place = places.get(_key(mark))
-        if place is not None:
-            for kind, old in moves(mark, place):
+        standing = standings.get(_key(mark))
+        if standing is not None:
+            for kind, old in moves(mark, standing):
                 yield _Move(mark, kind, old)
 
 
@@ -182,22 +188,21 @@ async def _store_receipts(db: Db, moved: Sequence[_Move]) -> None:
 
 
 async def _store_places(
-    db: Db, before: Mapping[_Key, Document], places: Sequence[Place], call: str
+    db: Db, before: Mapping[_Key, Document], after: Mapping[_Key, _Standing], call: str
 ) -> bool:
     """Store each place that stands where it stood before; whether that was so for all."""
     changes: defaultdict[str, list[UpdateOne]] = defaultdict(list)
-    for place in places:
-        stood = before[place.conversation, place.user]
-        stands = {name: stood[name] for name in ("_id", "delivered_seq", "read_seq")}
+    for key, standing in after.items():
+        stood = {name: before[key][name] for name in ("_id", "delivered_seq", "read_seq")}
         change = {
-            "$set": {"delivered_seq": place.delivered_seq, "read_seq": place.read_seq},
+            "$set": {"delivered_seq": standing.delivered_seq, "read_seq": standing.read_seq},
             "$push": {"moved_by": {"$each": [call], "$slice": -_CALLS_KEPT}},
         }
-        changes[_collection(place.conversation)].append(UpdateOne(stands, change, hint=BY_ID))
+        changes[collection_of(key[0])].append(UpdateOne(stood, change, hint=BY_ID))
     matched = 0
     for collection, operations in changes.items():
         matched += (await db[collection].bulk_write(operations, ordered=False)).matched_count
-    return matched == len(places)
+    return matched == len(after)
 
 
 async def _writers(db: Db, moved: Sequence[_Move]) -> dict[_Range, set[str]]:

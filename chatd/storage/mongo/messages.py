@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING
 
-from chatd.models import Conversation, Message, Position, Summary, SummaryCursor
+from chatd.models import Conversation, Message, Place, Position, Summary, SummaryCursor
 from chatd.storage.mongo.collections import (
     BY_ID,
     MARKS_BY_USER,
@@ -16,7 +16,7 @@ from chatd.storage.mongo.collections import (
     MESSAGES_BY_SENDER,
     MESSAGES_BY_SEQ,
 )
-from chatd.storage.mongo.documents import Db, Document, Place, message_of, place_of
+from chatd.storage.mongo.documents import Db, Document, message_of, place_of
 from chatd.storage.ranges import ENDLESS, within_64_bits
 
 _TOGETHER: Final = 1000
@@ -39,6 +39,15 @@ async def history(
     return messages[::-1] if after_seq is None else messages
 
 
+async def written_by(
+    db: Db, user: str, conversation: Conversation, after_seq: int, limit: int
+) -> list[Message]:
+    behind = {"$gt": within_64_bits(after_seq)}
+    chosen = {"conversation": conversation, "sender": user, "seq": behind}
+    found = db.messages.find(chosen, hint=MESSAGES_BY_SENDER).sort("seq", ASCENDING).limit(limit)
+    return [message_of(document) async for document in found]
+
+
 async def message(db: Db, message_id: str) -> Message | None:
     document = await db.messages.find_one({"_id": message_id}, hint=BY_ID)
     return None if document is None else message_of(document)
@@ -51,13 +60,19 @@ async def last_seq(db: Db, conversation: Conversation) -> int:
 
 async def last_seqs(db: Db, conversations: Iterable[Conversation]) -> dict[Conversation, int]:
     """The last seq of each conversation in which something was written."""
-    return {one["_id"]: one["seq"] async for one in _last_messages(db, conversations, "seq")}
+    return {one["_id"]: one["seq"] async for one in _end_messages(db, conversations, "seq")}
 
 
-async def _last_messages(
-    db: Db, conversations: Iterable[Conversation], *fields: str
+async def first_seqs(db: Db, conversations: Iterable[Conversation]) -> dict[Conversation, int]:
+    """The first seq that is still there, of each conversation in which something was written."""
+    found = _end_messages(db, conversations, "seq", direction=ASCENDING)
+    return {one["_id"]: one["seq"] async for one in found}
+
+
+async def _end_messages(
+    db: Db, conversations: Iterable[Conversation], *fields: str, direction: int = DESCENDING
 ) -> AsyncIterator[Document]:
-    """``fields`` of the last message of each conversation, whose key is ``_id``.
+    """``fields`` of the last message of each conversation, whose key is ``_id``; or of the first.
 
     MongoDB skips through the index: one look for each conversation, however long it is.
     """
@@ -66,7 +81,7 @@ async def _last_messages(
     while some := list(islice(remaining, _TOGETHER)):
         pipeline: list[dict[str, Any]] = [
             {"$match": {"conversation": {"$in": some}}},
-            {"$sort": {"conversation": DESCENDING, "seq": DESCENDING}},
+            {"$sort": {"conversation": direction, "seq": direction}},
             {"$group": group},
         ]
         async for document in db.messages.aggregate(pipeline, hint=MESSAGES_BY_SEQ):
@@ -104,7 +119,7 @@ async def summaries(db: Db, user: str, after: SummaryCursor | None, limit: int) 
     conversations = (place.conversation for place in places)
     last = {
         one["_id"]: (one["seq"], int(one["sent_at"]))
-        async for one in _last_messages(db, conversations, "seq", "sent_at")
+        async for one in _end_messages(db, conversations, "seq", "sent_at")
     }
     lines = [
         _Line(place, seq, at)
@@ -117,8 +132,10 @@ async def summaries(db: Db, user: str, after: SummaryCursor | None, limit: int) 
         lines = [line for line in lines if line.rank > behind]
     page = sorted(lines, key=lambda line: line.rank)[:limit]
     messages = await _messages_at(db, page)
-    own = await _own_unread(db, user, page)
-    return [line.summary(messages, own) for line in page]
+    unread = [line for line in page if line.place.read_seq < line.last_seq]
+    first = await first_seqs(db, (line.place.conversation for line in unread))
+    own = await _own_unread(db, user, unread)
+    return [line.summary(messages, first, own) for line in page]
 
 
 class _Line:
@@ -131,15 +148,20 @@ class _Line:
         self.rank = (-active_at, place.conversation)
 
     def summary(
-        self, messages: dict[Conversation, Message], own: dict[Conversation, int]
+        self,
+        messages: dict[Conversation, Message],
+        first: dict[Conversation, int],
+        own: dict[Conversation, int],
     ) -> Summary:
         conversation, read_seq = self.place.conversation, self.place.read_seq
+        # A mark is beyond the end while the last message of a pair is on its way to another key.
+        unread = max(0, self.last_seq - max(read_seq, first.get(conversation, 1) - 1))
         return Summary(
             conversation=conversation,
             last_message=messages.get(conversation),
             last_seq=self.last_seq,
             read_seq=read_seq,
-            unread=self.last_seq - read_seq - own.get(conversation, 0),
+            unread=unread - own.get(conversation, 0),
             active_at=self.active_at,
         )
 
@@ -158,7 +180,7 @@ async def _messages_at(db: Db, lines: Sequence[_Line]) -> dict[Conversation, Mes
 
 
 async def _own_unread(db: Db, user: str, lines: Sequence[_Line]) -> dict[Conversation, int]:
-    """How many messages behind the read mark are the user's own: counted in the index alone."""
+    """How many messages behind each read mark are the user's own: counted in the index alone."""
     wanted = [
         {
             "conversation": line.place.conversation,
@@ -166,7 +188,6 @@ async def _own_unread(db: Db, user: str, lines: Sequence[_Line]) -> dict[Convers
             "seq": {"$gt": line.place.read_seq, "$lte": line.last_seq},
         }
         for line in lines
-        if line.last_seq > line.place.read_seq
     ]
     if not wanted:
         return {}

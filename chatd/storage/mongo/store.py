@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from chatd.errors import Unavailable
 from chatd.models import (
@@ -17,23 +18,41 @@ from chatd.models import (
     Member,
     Message,
     Outcome,
+    Place,
     Position,
+    Record,
+    RevokedToken,
     Summary,
     SummaryCursor,
     User,
+    group_of,
 )
 from chatd.storage.base import Storage
-from chatd.storage.mongo import groups, messages, schema, users
+from chatd.storage.mongo import (
+    check,
+    conversations,
+    groups,
+    load,
+    messages,
+    reassign,
+    removal,
+    schema,
+    users,
+)
 from chatd.storage.mongo.address import address_of
 from chatd.storage.mongo.append import Appender
 from chatd.storage.mongo.counts import Counts
 from chatd.storage.mongo.database import Database
 from chatd.storage.mongo.documents import Db
 from chatd.storage.mongo.marks import Advancer
+from chatd.storage.mongo.reassign import Reassignment
 from chatd.storage.mongo.tails import Tails
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_LOADED_TOGETHER: Final = 1000
+"""How many records are safely stored within the time of one call."""
 
 
 class MongoStorage(Storage):
@@ -186,5 +205,90 @@ class MongoStorage(Storage):
     async def revoke_token(self, token_id: str, expires_at: int) -> None:
         await self._run(users.revoke_token, token_id, expires_at)
 
-    async def revoked_tokens(self, now: int) -> list[str]:
+    async def revoked_tokens(self, now: int) -> list[RevokedToken]:
         return await self._run(users.revoked_tokens, now)
+
+    # -- taking away -------------------------------------------------------------------------
+
+    async def prune(self, conversation: Conversation, before: int, limit: int) -> int:
+        return await self._run(removal.prune, conversation, before, limit)
+
+    async def reassign(
+        self, conversation: Conversation, user: str, author: str, *, blank: bool
+    ) -> None:
+        one = Reassignment(conversation, user, author, blank)
+        if group_of(conversation) is None:
+            await self._reassign_pair(one)
+        else:
+            while await self._run(reassign.reassign_some, one):
+                pass
+            await self._run(reassign.reassign_group, one)
+
+    async def _reassign_pair(self, one: Reassignment) -> None:
+        one_by_one = self._opened().deployment.sharded
+        if one.is_of_nobody:
+            return
+        while await self._run(reassign.move_some, one, one_by_one=one_by_one):
+            pass
+        async with self._forgetting(one.conversation, one.renamed):
+            await self._run(reassign.move_rest, one, one_by_one=one_by_one)
+
+    async def delete_conversation(self, conversation: Conversation) -> None:
+        while await self._run(removal.delete_some, conversation):
+            pass
+        async with self._forgetting(conversation):
+            await self._run(removal.delete_rest, conversation)
+
+    @asynccontextmanager
+    async def _forgetting(self, *conversations: Conversation) -> AsyncIterator[None]:
+        """What this server knows of their ends is void; inside, it neither writes nor marks."""
+        async with self._appender.turn, self._advancer.turn:
+            try:
+                yield
+            finally:
+                self._tails.forget(conversations)
+
+    async def delete_group(self, name: str) -> bool:
+        return await self._run(groups.delete_group, name)
+
+    async def delete_user(self, email: str) -> bool:
+        # What nobody can see names the user too.
+        await self._run(removal.delete_unbegun, email)
+        return await self._run(users.delete_user, email)
+
+    # -- everything there is -----------------------------------------------------------------
+
+    async def conversations(
+        self, *, prefix: str = "", after: str = "", limit: int
+    ) -> list[Conversation]:
+        found = await self._run(conversations.of_groups, prefix, after, limit)
+        begun: list[Conversation] = []
+        while some := await self._run(
+            conversations.with_messages,
+            prefix,
+            begun[-1] if begun else after,
+            limit - len(begun),
+        ):
+            begun += some
+        return sorted({*found, *begun})[:limit]
+
+    async def places(
+        self, conversation: Conversation, *, after: str = "", limit: int
+    ) -> list[Place]:
+        return await self._run(conversations.places, conversation, after, limit)
+
+    async def written_by(
+        self, user: str, conversation: Conversation, *, after_seq: int = 0, limit: int
+    ) -> list[Message]:
+        return await self._run(messages.written_by, user, conversation, after_seq, limit)
+
+    async def load(self, records: Sequence[Record]) -> None:
+        for start in range(0, len(records), _LOADED_TOGETHER):
+            await self._run(load.load, records[start : start + _LOADED_TOGETHER])
+        self._counts.note(load.conversations_in(records))
+        await self._run(self._counts.catch_up)
+        for name in load.groups_joined_in(records):
+            await self._run(groups.count, name)
+
+    async def check(self) -> list[str]:
+        return await self._run(check.check, sharded=self._opened().deployment.sharded)

@@ -8,7 +8,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from chatd.models import User
+from chatd.models import RevokedToken, User
 from chatd.storage.mongo.collections import BY_ID, REVOKED_TOKENS_BY_EXPIRY, USERS_BY_ID
 from chatd.storage.mongo.documents import Db, user_document, user_of
 from chatd.storage.ranges import end_of
@@ -48,6 +48,11 @@ async def set_password(db: Db, email: str, password_hash: str, generation: int) 
     await db.users.update_one({"_id": email}, change, hint=BY_ID)
 
 
+async def delete_user(db: Db, email: str) -> bool:
+    deleted = await db.users.delete_one({"_id": email}, hint=BY_ID)
+    return deleted.deleted_count == 1
+
+
 async def touch_last_seen(db: Db, seen: Mapping[str, int]) -> None:
     if seen:
         await db.users.bulk_write(
@@ -64,7 +69,8 @@ async def revoke_token(db: Db, token_id: str, expires_at: int) -> None:
     await db.revoked_tokens.update_one({"_id": token_id}, change, upsert=True, hint=BY_ID)
 
 
-async def revoked_tokens(db: Db, now: int) -> list[str]:
+async def revoked_tokens(db: Db, now: int) -> list[RevokedToken]:
     chosen = {"expires_at": {"$gt": DatetimeMS(now)}}
-    found = db.revoked_tokens.find(chosen, {"_id": True}, hint=REVOKED_TOKENS_BY_EXPIRY)
-    return [document["_id"] async for document in found]
+    found = db.revoked_tokens.find(chosen, hint=REVOKED_TOKENS_BY_EXPIRY)
+    tokens = [RevokedToken(one["_id"], int(one["expires_at"])) async for one in found]
+    return sorted(tokens, key=lambda token: token.id)

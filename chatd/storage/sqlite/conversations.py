@@ -56,10 +56,23 @@ class Conversations:
             db.execute("INSERT INTO marks VALUES (?, ?, ?, 0, 0, 0)", (known.number, user, at))
         return known
 
+    def rename(self, db: sqlite3.Connection, old: Conversation, new: Conversation) -> None:
+        db.execute("UPDATE conversations SET key = ? WHERE key = ?", (new, old))
+        self._forget(old, new)
+
+    def delete(self, db: sqlite3.Connection, conversation: Conversation) -> None:
+        """Give the number free, which is another's next. Nothing may be left under it."""
+        db.execute("DELETE FROM conversations WHERE key = ?", (conversation,))
+        self._forget(conversation)
+
     def make_room(self) -> None:
         """Bound the cache. Call where no `Known` is held: two of one conversation would differ."""
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
+
+    def _forget(self, *conversations: Conversation) -> None:
+        for conversation in conversations:
+            self._known.pop(conversation, None)
 
     def _keep(self, conversation: Conversation, known: Known) -> Known:
         self._known[conversation] = known

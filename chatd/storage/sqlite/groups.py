@@ -13,6 +13,7 @@ import msgspec
 
 from chatd.models import Group, GroupCursor, GroupSort, Member, group_conversation
 from chatd.storage.ranges import behind, end_of, within_64_bits
+from chatd.storage.sqlite.conversations import Conversations
 from chatd.storage.sqlite.rows import fetch
 
 _GROUPS: Final = msgspec.json.Decoder(list[Group])
@@ -125,6 +126,18 @@ def leave(db: sqlite3.Connection, group: str, user: str) -> bool:
         {"group": group, "user": user},
     )
     return _counted(db, group, -left.rowcount)
+
+
+def delete_group(db: sqlite3.Connection, conversations: Conversations, name: str) -> bool:
+    if db.execute("DELETE FROM groups WHERE name = ?", (name,)).rowcount == 0:
+        return False
+    conversation = group_conversation(name)
+    known = conversations.find(db, conversation)
+    assert known is not None, "a group has a conversation"
+    db.execute("DELETE FROM marks WHERE conversation = ?", (known.number,))
+    if not known.last_seq:
+        conversations.delete(db, conversation)
+    return True
 
 
 def _counted(db: sqlite3.Connection, group: str, more: int) -> bool:

@@ -30,6 +30,8 @@ SELECT_MESSAGES: Final = f"SELECT json_group_array({_MESSAGE}) FROM"
 
 _NUMBER: Final = "(SELECT number FROM conversations WHERE key = :key)"
 
+_FIRST_SEQ: Final = "(SELECT min(seq) FROM messages WHERE conversation = number)"
+
 _LAST_SEQ: Final = "(SELECT coalesce(max(seq), 0) FROM messages WHERE conversation = number)"
 
 
@@ -55,6 +57,20 @@ def history(
         "before": ENDLESS if before_seq is None else within_64_bits(before_seq),
         "limit": limit,
     }
+    return fetch(db, MESSAGES, sql, values)
+
+
+def written_by(
+    db: sqlite3.Connection, user: str, conversation: Conversation, after_seq: int, limit: int
+) -> list[Message]:
+    sql = f"""
+        {SELECT_MESSAGES} (
+            SELECT *, :key AS key FROM messages
+            WHERE conversation = {_NUMBER} AND seq > :after AND sender = :user
+            ORDER BY seq LIMIT :limit
+        )
+    """
+    values = {"key": conversation, "after": after_seq, "user": user, "limit": limit}
     return fetch(db, MESSAGES, sql, values)
 
 
@@ -100,10 +116,12 @@ def summaries(
         )
         SELECT json_group_array(json_object(
             'conversation', key, 'last_seq', last_seq, 'read_seq', read_seq,
-            'unread', last_seq - read_seq - own_after_read, 'active_at', active_at,
+            'unread', last_seq - max(read_seq, first_seq - 1) - own_after_read,
+            'active_at', active_at,
             'last_message', json(CASE WHEN id IS NOT NULL THEN {_MESSAGE} END)
         )) FROM (
-            SELECT * FROM page LEFT JOIN messages ON conversation = number AND seq = last_seq
+            SELECT *, coalesce({_FIRST_SEQ}, 1) AS first_seq
+            FROM page LEFT JOIN messages ON conversation = number AND seq = last_seq
             ORDER BY -active_at, key
         )
     """

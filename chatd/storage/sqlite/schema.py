@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -177,12 +178,31 @@ def _migrate(db: sqlite3.Connection, version: int) -> None:
     if version == len(MIGRATIONS):
         return
     db.execute("BEGIN IMMEDIATE")
-    for statements in MIGRATIONS[version:]:
-        for statement in statements:
-            db.execute(statement)
+    _make(db, version)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     db.execute("COMMIT")
+
+
+def _make(db: sqlite3.Connection, version: int) -> None:
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            db.execute(statement)
+
+
+def things_in(db: sqlite3.Connection) -> dict[str, str]:
+    """The SQL of every table, index and so on in a file, by its kind and name, on one line."""
+    rows = db.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'"
+    )
+    return {name: " ".join(sql.split()) for name, sql in rows}
+
+
+def things_of_this_version() -> dict[str, str]:
+    """What a new file has, as `things_in` tells it."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        _make(db, 0)
+        return things_in(db)
 
 
 def epoch(db: sqlite3.Connection) -> str:

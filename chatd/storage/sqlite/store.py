@@ -20,17 +20,23 @@ from chatd.models import (
     Member,
     Message,
     Outcome,
+    Place,
     Position,
+    Record,
+    RevokedToken,
     Summary,
     SummaryCursor,
     User,
 )
 from chatd.storage.base import Storage
-from chatd.storage.sqlite import groups, messages, schema, users
+from chatd.storage.sqlite import everything, groups, messages, removal, schema, users
 from chatd.storage.sqlite.append import append
+from chatd.storage.sqlite.check import check
 from chatd.storage.sqlite.conversations import Conversations
 from chatd.storage.sqlite.database import Database
+from chatd.storage.sqlite.load import load
 from chatd.storage.sqlite.marks import advance
+from chatd.storage.sqlite.reassign import Reassignment, reassign
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,6 +193,52 @@ class SqliteStorage(Storage):
     async def revoke_token(self, token_id: str, expires_at: int) -> None:
         await self._write(users.revoke_token, token_id, expires_at, self._tokens_expired_by)
 
-    async def revoked_tokens(self, now: int) -> list[str]:
-        self._tokens_expired_by = now
+    async def revoked_tokens(self, now: int) -> list[RevokedToken]:
+        self._tokens_expired_by = max(now, self._tokens_expired_by)
         return await self._read(users.revoked_tokens, now)
+
+    # -- taking away -------------------------------------------------------------------------
+
+    async def prune(self, conversation: Conversation, before: int, limit: int) -> int:
+        return await self._write(removal.prune, self._conversations, conversation, before, limit)
+
+    async def reassign(
+        self, conversation: Conversation, user: str, author: str, *, blank: bool
+    ) -> None:
+        change = Reassignment(conversation, user, author, blank)
+        done: int | None = 0
+        while done is not None:
+            done = await self._write(reassign, self._conversations, change, done)
+
+    async def delete_conversation(self, conversation: Conversation) -> None:
+        while await self._write(removal.delete_conversation, self._conversations, conversation):
+            pass
+
+    async def delete_group(self, name: str) -> bool:
+        return await self._write(groups.delete_group, self._conversations, name)
+
+    async def delete_user(self, email: str) -> bool:
+        return await self._write(users.delete_user, email)
+
+    # -- everything there is -----------------------------------------------------------------
+
+    async def conversations(
+        self, *, prefix: str = "", after: str = "", limit: int
+    ) -> list[Conversation]:
+        return await self._read(everything.conversations, prefix, after, limit)
+
+    async def places(
+        self, conversation: Conversation, *, after: str = "", limit: int
+    ) -> list[Place]:
+        return await self._read(everything.places, conversation, after, limit)
+
+    async def written_by(
+        self, user: str, conversation: Conversation, *, after_seq: int = 0, limit: int
+    ) -> list[Message]:
+        return await self._read(messages.written_by, user, conversation, after_seq, limit)
+
+    async def load(self, records: Sequence[Record]) -> None:
+        await self._write(load, self._conversations, tuple(records))
+
+    async def check(self) -> list[str]:
+        return await self._read(check)

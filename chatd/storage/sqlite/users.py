@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
-from chatd.models import User
+from chatd.models import RevokedToken, User
 from chatd.storage.ranges import behind, end_of
 from chatd.storage.sqlite.rows import as_json, fetch
 
 _USERS: Final = msgspec.json.Decoder(list[User])
-_TEXTS: Final = msgspec.json.Decoder(list[str])
+_TOKENS: Final = msgspec.json.Decoder(list[RevokedToken])
 
 _SELECT: Final = """
     SELECT json_group_array(json_object(
@@ -76,6 +76,10 @@ def set_password(db: sqlite3.Connection, email: str, password_hash: str, generat
     )
 
 
+def delete_user(db: sqlite3.Connection, email: str) -> bool:
+    return db.execute("DELETE FROM users WHERE email = ?", (email,)).rowcount == 1
+
+
 def touch_last_seen(db: sqlite3.Connection, seen: Mapping[str, int]) -> None:
     db.execute(
         """
@@ -102,6 +106,10 @@ def revoke_token(
     )
 
 
-def revoked_tokens(db: sqlite3.Connection, now: int) -> list[str]:
-    sql = "SELECT json_group_array(id) FROM revoked_tokens WHERE expires_at > :now"
-    return fetch(db, _TEXTS, sql, {"now": now})
+def revoked_tokens(db: sqlite3.Connection, now: int) -> list[RevokedToken]:
+    sql = """
+        SELECT json_group_array(json_object('id', id, 'expires_at', expires_at)) FROM (
+            SELECT * FROM revoked_tokens WHERE expires_at > :now ORDER BY id
+        )
+    """
+    return fetch(db, _TOKENS, sql, {"now": now})
