@@ -1,0 +1,1 @@
+"""Everything a store has, taken over to another: read in pages, written, and compared."""
