@@ -90,11 +90,16 @@ class Replayer:
 
     async def _replay(self, connection: Connection, position: Position, start: int) -> int:
         conversation, count, reached = position.conversation, 0, start
-        end = min(position.last_seq, start + self.limit) if self.limit else position.last_seq
-        while reached < end and not connection.closing:
+        while reached < position.last_seq and not connection.closing:
+            wanted = min(_PAGE, self.limit - count) if self.limit else _PAGE
+            if not wanted:
+                break
             async with self._turns:
                 page = await self._storage.history(
-                    conversation, after_seq=reached, before_seq=end + 1, limit=_PAGE
+                    conversation,
+                    after_seq=reached,
+                    before_seq=position.last_seq + 1,
+                    limit=wanted,
                 )
             if not page:
                 break
