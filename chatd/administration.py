@@ -15,9 +15,24 @@ import msgspec
 
 from chatd.accounts import Accounts
 from chatd.addresses import normalize_email, normalize_group
+from chatd.copying.reader import Cursor
+from chatd.copying.served import Lines, ServedStore, StoreInfo
 from chatd.doctor import Doctor, Report
+from chatd.erasure import Erased, Erasure
 from chatd.errors import Conflict, Invalid, NotFound, UnknownGroup, UnknownUser
-from chatd.models import Group, GroupCursor, Member, User, now_ms, rfc3339
+from chatd.export import Exports
+from chatd.models import (
+    Group,
+    GroupCursor,
+    Member,
+    User,
+    group_conversation,
+    is_erased,
+    now_ms,
+    rfc3339,
+)
+from chatd.retention import remove_messages
+from chatd.router import ChatRouter
 from chatd.security import IssuedToken, Passwords, Tokens
 from chatd.storage.base import Storage
 
@@ -87,6 +102,13 @@ class MemberInfo(msgspec.Struct, frozen=True):
     read_seq: int
 
 
+class DeletedGroup(msgspec.Struct, frozen=True):
+    """A group that is no more, and how many messages went with it."""
+
+    name: str
+    messages: int
+
+
 class Administration:
     """Accounts and groups, as who runs the server has them."""
 
@@ -95,6 +117,9 @@ class Administration:
         *,
         storage: Storage,
         accounts: Accounts,
+        erasure: Erasure,
+        exports: Exports,
+        router: ChatRouter,
         passwords: Passwords,
         tokens: Tokens,
         ids: IdPool,
@@ -102,10 +127,14 @@ class Administration:
     ) -> None:
         self._storage = storage
         self._accounts = accounts
+        self._erasure = erasure
+        self._exports = exports
+        self._router = router
         self._passwords = passwords
         self._tokens = tokens
         self._ids = ids
         self._is_online = is_online
+        self._served = ServedStore(storage, on_tokens_revoked=accounts.start)
 
     async def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """Do what ``operation`` names; the answer is made of what JSON has.
@@ -126,7 +155,7 @@ class Administration:
         found: list[UserInfo] = []
         after = ""
         while page := await self._storage.list_users(prefix=prefix, after=after, limit=_PAGE):
-            found += [self._info(user) for user in page]
+            found += [self._info(user) for user in page if not is_erased(user.email)]
             after = page[-1].email
         return found
 
@@ -141,9 +170,12 @@ class Administration:
     async def add_user(self, email: str, password: str | None = None) -> NewPassword:
         """Make an account, whoever may sign up; without a password with a random one."""
         made = None if password else _random_password()
+        address = _address(email)
+        if is_erased(address):
+            raise Invalid.field("email", "must not lie where the addresses of the erased do")
         user = User(
             id=self._ids.take(),
-            email=_address(email),
+            email=address,
             password_hash=await self._hash(password or str(made)),
             created_at=now_ms(),
         )
@@ -185,8 +217,28 @@ class Administration:
         issued: IssuedToken = self._tokens.issue(user, seconds=seconds)
         return TokenInfo(user.email, issued.token, rfc3339(issued.claims.expires_at))
 
+    async def export_user(self, email: str) -> Any:
+        """Everything of a person, as `chatd.export` has it."""
+        user = await self._user(email)
+        return msgspec.json.decode("".join([piece async for piece in self._exports.of(user)]))
+
+    async def erase_user(self, email: str) -> Erased:
+        """Erase a person: an author who says nothing stands for them in what they wrote."""
+        return await self._erasure.erase(await self._any_user(email))
+
+    async def delete_user(self, email: str) -> Erased:
+        """Erase a person, and the texts they wrote."""
+        return await self._erasure.erase(await self._any_user(email), blank=True)
+
     async def _user(self, email: str) -> User:
-        user = await self._storage.user_by_email(_address(email))
+        user = await self._any_user(email)
+        if user.author is not None:
+            raise Conflict(f"the account {user.email!r} is being erased")
+        return user
+
+    async def _any_user(self, email: str) -> User:
+        address = _address(email)
+        user = None if is_erased(address) else await self._storage.user_by_email(address)
         if user is None:
             raise UnknownUser(f"there is no account {email[:254]!r}")
         return user
@@ -236,11 +288,36 @@ class Administration:
             after = page[-1].email
         return found
 
+    async def delete_group(self, name: str) -> DeletedGroup:
+        """Remove a group, who is in it, and what was written in it."""
+        name = (await self._group(name)).name
+        removed = await remove_messages(self._storage, group_conversation(name))
+        await self._router.delete_group(name)
+        # And what was written meanwhile.
+        removed += await remove_messages(self._storage, group_conversation(name))
+        return DeletedGroup(name, removed)
+
     # -- the store ---------------------------------------------------------------------------
 
     async def examine(self) -> Report:
         """Whether the store is sound; takes as long as reading all of it."""
         return await Doctor(self._storage).examine()
+
+    async def store(self) -> StoreInfo:
+        """What the server's store is, and whether there is nobody and nothing in it."""
+        return await self._served.info()
+
+    async def copy_total(self) -> int:
+        """How many steps it is through everything."""
+        return await self._served.total()
+
+    async def copy_page(self, at: Cursor) -> Lines:
+        """The part of everything that begins there."""
+        return await self._served.page(at)
+
+    async def copy_load(self, lines: list[str]) -> None:
+        """Take over what another server's store has; into a store in memory without users only."""
+        await self._served.load(lines)
 
     async def _group(self, name: str) -> Group:
         try:
@@ -261,10 +338,18 @@ OPERATIONS: Final = (
     "reset_password",
     "sign_out_user",
     "issue_token",
+    "export_user",
+    "erase_user",
+    "delete_user",
     "groups",
     "group",
     "members",
+    "delete_group",
     "examine",
+    "store",
+    "copy_total",
+    "copy_page",
+    "copy_load",
 )
 
 

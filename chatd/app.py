@@ -19,8 +19,10 @@ from chatd.administration import Administration
 from chatd.connection import Connection, Flusher
 from chatd.deployment import dangers, refuse_debugging
 from chatd.directory import Directory
+from chatd.erasure import Erasure
 from chatd.errors import CloseCode, Unavailable
-from chatd.handlers import auth, groups, health, messages, pages, users
+from chatd.export import Exports
+from chatd.handlers import auth, groups, health, me, messages, pages, users
 from chatd.handlers import socket as sockets
 from chatd.handlers.admin import admin_application
 from chatd.handlers.api import ApiHandler
@@ -40,6 +42,7 @@ from chatd.receipts import Receipts
 from chatd.registry import ConnectionRegistry
 from chatd.reload import Reloader
 from chatd.replay import Replayer
+from chatd.retention import Ages, Retention
 from chatd.router import ChatRouter
 from chatd.security import Passwords, Tokens
 from chatd.sentry import reporter
@@ -52,6 +55,7 @@ ROUTES: Final[list[Route]] = [
     *auth.ROUTES,
     *users.ROUTES,
     *groups.ROUTES,
+    *me.ROUTES,
     *messages.ROUTES,
     *health.ROUTES,
     *sockets.ROUTES,
@@ -130,6 +134,9 @@ class App:
         self.administration = Administration(
             storage=self.storage,
             accounts=self.services.accounts,
+            erasure=self.services.erasure,
+            exports=self.services.exports,
+            router=self.services.router,
             passwords=self.passwords,
             tokens=self.tokens,
             ids=self.ids,
@@ -165,14 +172,24 @@ class App:
             text_chars=limits.text_chars,
         )
         newcomers = asyncio.Semaphore(_NEWCOMERS)
+        accounts = self._accounts()
         return Services(
             state=self.state,
             storage=self.storage,
-            accounts=self._accounts(),
+            accounts=accounts,
             router=router,
             journal=self.journal,
             registry=self.registry,
             directory=directory,
+            exports=Exports(self.storage),
+            erasure=Erasure(
+                storage=self.storage,
+                accounts=accounts,
+                directory=directory,
+                router=router,
+                journal=self.journal,
+                ids=self.ids,
+            ),
             sockets=OpenSockets(),
             requests=OpenRequests(),
             presence=self.presence,
@@ -285,6 +302,11 @@ class App:
             )
         return self._url
 
+    async def open_alone(self) -> None:
+        """Open the storage without serving: for work on a store that no server has open."""
+        self._run(self.journal.run_forever())
+        await self.storage.start()
+
     async def _open(self) -> None:
         """Open the storage, and take work. Raises `StorageRefused` or `Unavailable`."""
         if not self._storage_started:
@@ -294,10 +316,16 @@ class App:
         epoch = await self.storage.epoch()
         await self.services.accounts.start()
         self.state.epoch = epoch
+        self._run(self.services.erasure.finish_in_time(self.metrics.failed))
+        self._run(self._retention().run_forever())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
         self.state.ready = True
         self.log.info("server.started", url=self._url, storage=self.storage.promise)
+
+    def _retention(self) -> Retention:
+        kept = self.settings.retention
+        return Retention(self.storage, Ages(kept.days, kept.groups), self.metrics)
 
     def _open_admin_socket(self) -> None:
         try:

@@ -14,9 +14,11 @@ from chatd import __version__
 from chatd.commands.backup import backup, restore
 from chatd.commands.chat import chat
 from chatd.commands.config import config
+from chatd.commands.copy import copy
 from chatd.commands.doctor import doctor
 from chatd.commands.groups import group
 from chatd.commands.options import fail, load_or_fail, origins, settings_options
+from chatd.commands.privacy import erase, export
 from chatd.commands.users import token, user
 from chatd.deployment import UnsafeDeployment
 from chatd.errors import Unavailable
@@ -43,7 +45,7 @@ def main() -> None:
     """chatd: a self-hosted text-chat server. Without a command it serves."""
 
 
-for command in (backup, chat, config, doctor, group, restore, token, user):
+for command in (backup, chat, config, copy, doctor, erase, export, group, restore, token, user):
     main.add_command(command)
 
 

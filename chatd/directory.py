@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from chatd.addresses import normalize_email
 from chatd.errors import UnknownUser
-from chatd.models import User
+from chatd.models import Conversation, User, is_erased, pair_of
 
 _REMEMBERED: Final = 100_000
 
@@ -23,6 +23,7 @@ class Directory:
     def __init__(self, storage: Users) -> None:
         self._storage = storage
         self._known: dict[str, None] = {}
+        self._closed: dict[str, str] = {}
 
     def knows(self, email: str) -> bool:
         """Whether an address in its one form is known to be a user's, without asking."""
@@ -39,10 +40,23 @@ class Directory:
         """The user of that address, in any spelling, as the storage has them; or `UnknownUser`."""
         address = _address(email)
         user = await self._storage.user_by_email(address)
-        if user is None:
+        # It may have been read before the account was closed.
+        if user is None or self._closed.get(address) == user.id or user.author is not None:
             raise _unknown(address)
+        self._closed.pop(address, None)
         self._remember(address)
         return user
+
+    def close(self, user: User) -> None:
+        """Let nobody write to this user any more, until somebody signs up with the address anew."""
+        self._known.pop(user.email, None)
+        self._closed[user.email] = user.id
+
+    def check_open(self, conversation: Conversation) -> None:
+        """`UnknownUser` where one side of a pair has gone since somebody asked for it."""
+        for email in pair_of(conversation) or ():
+            if email in self._closed or is_erased(email):
+                raise _unknown(email)
 
     def _remember(self, address: str) -> None:
         if address not in self._known and len(self._known) >= _REMEMBERED:

@@ -12,14 +12,17 @@ from chatd.models import (
     Group,
     GroupCursor,
     Message,
+    Place,
     Position,
     User,
     group_conversation,
+    group_of,
     pair_of,
 )
 from chatd.storage.base import Storage
 
 _PAGE: Final = 500
+_MAKE_AND_DELETE: Final = "make the group anew and delete it with chatd group delete"
 _FROM_A_BACKUP: Final = "put a backup back, or ask for help with a copy of the store"
 
 
@@ -53,22 +56,25 @@ class Doctor:
 
     async def examine(self) -> Report:
         """Look at all of it."""
-        conversations: set[Conversation] = set()
-        self._users = {user.email async for user in self._all_users()}
-        for email in sorted(self._users):
-            for position in await self._storage.positions(email):
-                await self._look_at_marks(email, position)
-                conversations.add(position.conversation)
+        for sentence in await self._storage.check():
+            what, _, mend = sentence.rstrip(".").partition(": ")
+            self._find("the store", what, mend or _FROM_A_BACKUP)
+        users = [user async for user in self._all_users()]
+        self._users = {user.email for user in users}
+        for user in users:
+            await self._look_at_user(user)
         groups = [group async for group in self._all_groups()]
-        conversations |= {group_conversation(group.name) for group in groups}
-        for conversation in sorted(conversations):
+        conversations = 0
+        async for conversation in self._all_conversations():
+            conversations += 1
+            await self._look_at_conversation(conversation)
             await self._look_at_messages(conversation)
         for group in groups:
             await self._look_at_group(group)
         return Report(
             users=len(self._users),
             groups=len(groups),
-            conversations=len(conversations),
+            conversations=conversations,
             messages=self._messages,
             findings=self._findings,
         )
@@ -76,23 +82,39 @@ class Doctor:
     def _find(self, where: str, what: str, mend: str = _FROM_A_BACKUP) -> None:
         self._findings.append(Finding(where, what, mend))
 
-    async def _look_at_marks(self, email: str, position: Position) -> None:
-        conversation = position.conversation
+    async def _look_at_user(self, user: User) -> None:
+        if user.author is not None:
+            self._find(
+                user.email, "is being erased", f"if that broke off, run chatd erase {user.email}"
+            )
+        for position in await self._storage.positions(user.email):
+            self._look_at_marks(user.email, position)
+
+    def _look_at_marks(self, email: str, position: Position) -> None:
         if not position.read_seq <= position.delivered_seq <= position.last_seq:
             self._find(
-                f"{email} in {conversation}",
+                f"{email} in {position.conversation}",
                 f"has read up to {position.read_seq} and been delivered up to"
                 f" {position.delivered_seq} of {position.last_seq}",
             )
-        for one in pair_of(conversation) or ():
-            if one not in self._users and await self._storage.user_by_email(one) is None:
-                self._find(conversation, f"is with {one}, who is no user")
+
+    async def _look_at_conversation(self, conversation: Conversation) -> None:
+        """Whether all who stand in it are users, and a pair is one of two who stand in it."""
+        places = [place async for place in self._all_places(conversation)]
+        sides = set(pair_of(conversation) or ())
+        for missing in sorted(sides - {place.user for place in places}):
+            self._find(conversation, f"has no marks of {missing}")
+        for user in sorted((sides | {place.user for place in places}) - self._users):
+            if await self._storage.user_by_email(user) is None:
+                self._find(conversation, f"has {user} in it, who is no user")
 
     async def _look_at_messages(self, conversation: Conversation) -> None:
-        expected, strangers = 1, set[str]()
+        # What lay in front of the first may have been too old to be kept.
+        expected, strangers, texts = 0, set[str](), 0
         async for message in self._all_messages(conversation):
             self._messages += 1
-            if message.seq != expected:
+            texts += bool(message.text)
+            if expected not in (0, message.seq) and await self._begins_before(message):
                 self._find(conversation, f"has {message.seq} where {expected} should be")
             expected = message.seq + 1
             if message.sender not in self._users:
@@ -100,6 +122,14 @@ class Doctor:
         for sender in sorted(strangers):
             if await self._storage.user_by_email(sender) is None:
                 self._find(conversation, f"has messages of {sender}, who is no user")
+        group = group_of(conversation)
+        if texts and group is not None and await self._storage.group(group) is None:
+            self._find(conversation, "has messages, and there is no such group", _MAKE_AND_DELETE)
+
+    async def _begins_before(self, message: Message) -> bool:
+        """Whether messages are left in front of this one; old ones may have just been removed."""
+        before = await self._storage.history(message.conversation, before_seq=message.seq, limit=1)
+        return bool(before)
 
     async def _look_at_group(self, group: Group) -> None:
         last = await self._storage.last_seq(group_conversation(group.name))
@@ -109,13 +139,8 @@ class Doctor:
                 group.name, f"counts {group.messages} messages, and its last is number {last}"
             )
         members = 0
-        after = ""
-        while page := await self._storage.members(group.name, after=after, limit=_PAGE):
-            members += len(page)
-            after = page[-1].email
-            for member in page:
-                if await self._storage.user_by_email(member.email) is None:
-                    self._find(group.name, f"has the member {member.email}, who is no user")
+        async for _ in self._all_places(group_conversation(group.name)):
+            members += 1
         counts = {group.members, now.members if now else group.members}
         if len(counts) == 1 and members not in counts:
             self._find(group.name, f"counts {group.members} members, and has {members}")
@@ -135,6 +160,20 @@ class Doctor:
             for group in page:
                 yield group
             after = GroupCursor(page[-1].name)
+
+    async def _all_conversations(self) -> AsyncIterator[Conversation]:
+        after = ""
+        while page := await self._storage.conversations(after=after, limit=_PAGE):
+            for conversation in page:
+                yield conversation
+            after = page[-1]
+
+    async def _all_places(self, conversation: Conversation) -> AsyncIterator[Place]:
+        after = ""
+        while page := await self._storage.places(conversation, after=after, limit=_PAGE):
+            for place in page:
+                yield place
+            after = page[-1].user
 
     async def _all_messages(self, conversation: Conversation) -> AsyncIterator[Message]:
         after = 0

@@ -69,6 +69,9 @@ class Metrics:
 
     def _count_messages(self) -> None:
         self._stored = self._counter("chatd_messages_stored", "Messages stored.")
+        self._removed = self._counter(
+            "chatd_messages_removed", "Messages removed because of their age."
+        )
         self._delivered = self._counter(
             "chatd_messages_delivered", "Copies of messages put into outboxes."
         )
@@ -159,6 +162,9 @@ class Metrics:
     def replayed(self, count: int) -> None:
         self._replayed.inc(count)
         self._replay_size.observe(count)
+
+    def messages_removed(self, count: int) -> None:
+        self._removed.inc(count)
 
     def marks_stored(self, size: int) -> None:
         self._marks.inc(size)

@@ -186,8 +186,10 @@ class ChatRouter:
 
         Raises:
             Invalid: the text or the client_id is none.
+            UnknownUser: one side of the pair is being erased, or was.
             RateLimited: the user sends too fast.
         """
+        self._directory.check_open(conversation)
         self._check_text(text)
         if client_id is not None:
             check_client_id(client_id)
@@ -361,10 +363,27 @@ class ChatRouter:
 
     def _left(self, group: str, user: str) -> None:
         self._tell_members(group, Left(group=group, user=user))
+        self._put_out(group, user)
+
+    def _put_out(self, group: str, user: str) -> None:
         self._registry.leave(group, user)
         for connection in list(self._registry.of_user(user)):
             if connection.scope.only_group == group:
                 connection.end(CloseCode.NOT_A_MEMBER, "not a member any more", reconnect=False)
+
+    async def delete_group(self, name: str) -> None:
+        """Remove a group with its memberships; each member hears of their own end only."""
+
+        async def delete() -> None:
+            await self._storage.delete_group(name)
+            for user in list(self._registry.online_users()):
+                frame = encode(Left(group=name, user=user))
+                for connection in self._registry.of_user_carrying(user, group_conversation(name)):
+                    if connection in self._registry.of_group(name):
+                        connection.write(frame)
+                self._put_out(name, user)
+
+        await self._journal.run(delete)
 
     def _tell_members(self, group: str, news: Outbound) -> None:
         frame = encode(news)

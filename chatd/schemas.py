@@ -347,6 +347,80 @@ class ConversationView(View):
         )
 
 
+# -- all of one's own --------------------------------------------------------------------------
+
+
+class ExportedUserView(UserView):
+    """An account, for whose it is."""
+
+    last_seen_at: Time | None
+
+    @classmethod
+    def of(cls, user: User) -> ExportedUserView:
+        return cls(
+            id=user.id,
+            email=user.email,
+            created_at=rfc3339(user.created_at),
+            last_seen_at=None if user.last_seen_at is None else rfc3339(user.last_seen_at),
+        )
+
+
+class MembershipView(View):
+    """A group that one is in."""
+
+    group: str
+    joined_at: Time
+    delivered_seq: int
+    read_seq: int
+
+    @classmethod
+    def of(cls, member: Member) -> MembershipView:
+        return cls(
+            group=member.group,
+            joined_at=rfc3339(member.joined_at),
+            delivered_seq=member.delivered_seq,
+            read_seq=member.read_seq,
+        )
+
+
+class ExportedConversationView(View):
+    """All that was written with a user, or what one wrote in a group oneself."""
+
+    user: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    group: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    delivered_seq: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    read_seq: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    messages: list[MessageView]
+
+
+class ExportView(View):
+    """Everything of a person."""
+
+    exported_at: Time
+    user: ExportedUserView
+    groups: list[MembershipView]
+    conversations: list[ExportedConversationView]
+
+
+class AccountEnd(Body):
+    """The password, once more: there is no way back."""
+
+    password: Password
+
+
+class ErasedView(View):
+    """What is left of an account that was erased."""
+
+    author: Annotated[
+        str,
+        Field(
+            description="The address that stands in its place.",
+            examples=["erased-8d1f0c2a44b1e07d@erased.invalid"],
+        ),
+    ]
+    remains: list[str]
+
+
 # -- the rest ----------------------------------------------------------------------------------
 
 

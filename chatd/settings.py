@@ -35,7 +35,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from chatd.addresses import normalize_email
+from chatd.addresses import normalize_email, normalize_group
 
 PREFIX: Final = "CHATD_"
 TEST_PREFIX: Final = "CHATD_TEST_"
@@ -216,6 +216,13 @@ class Metrics(_Section):
     token: Secret = None
 
 
+class Retention(_Section):
+    days: Annotated[float, Field(ge=0)] = 0
+    groups: dict[Annotated[str, AfterValidator(normalize_group)], Annotated[float, Field(ge=0)]] = (
+        Field(default_factory=dict)
+    )
+
+
 class Settings(_Section):
     """All settings, by section; immutable."""
 
@@ -225,6 +232,7 @@ class Settings(_Section):
     uuids: Uuids = Uuids()
     limits: Limits = Limits()
     websocket: WebSocket = WebSocket()
+    retention: Retention = Retention()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
 
@@ -351,7 +359,7 @@ def _from_text(text: str, annotation: Any) -> object:
     is_list = get_origin(annotation) is tuple
     if is_list and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if is_list or annotation in (int, float):
+    if is_list or get_origin(annotation) is dict or annotation in (int, float):
         try:
             value: object = json.loads(text)
         except ValueError:

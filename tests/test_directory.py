@@ -6,7 +6,7 @@ import pytest
 
 from chatd.directory import Directory
 from chatd.errors import Unavailable, UnknownUser
-from chatd.models import User
+from chatd.models import User, group_conversation, pair_conversation
 from tests.rooms import ANN, BOB
 
 
@@ -16,12 +16,13 @@ class Users:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.out = False
+        self.id = "u1"
 
     async def user_by_email(self, email: str) -> User | None:
         self.asked.append(email)
         if self.out:
             raise Unavailable("no")
-        return User("u1", email, "", 1) if email != BOB else None
+        return User(self.id, email, "", 1) if email != BOB else None
 
 
 @pytest.fixture
@@ -72,3 +73,30 @@ async def test_it_remembers_so_many_and_no_more(
     for email in [*emails, *emails[1:], emails[0]]:
         await directory.require(email)
     assert users.asked == [*emails, emails[0]]
+
+
+async def test_who_is_gone_can_not_be_written_to_until_they_sign_up_anew(
+    io_loop: Any, users: Users
+) -> None:
+    """Also by who asked for the conversation before: nothing lies between this and the storing."""
+    directory = Directory(users)
+    user = await directory.user(ANN)
+    conversation = pair_conversation(ANN, BOB)
+    directory.check_open(conversation)
+    directory.close(user)
+    assert not directory.knows(ANN)
+    with pytest.raises(UnknownUser):
+        directory.check_open(conversation)
+    directory.check_open(group_conversation("club"))
+    # Who asks for it at the same time may have read it before it was closed.
+    with pytest.raises(UnknownUser):
+        await directory.require(ANN)
+    users.id = "u2"
+    await directory.require(ANN)
+    directory.check_open(conversation)
+
+
+def test_who_was_erased_can_not_be_written_to(users: Users) -> None:
+    nobody = User.nobody("1", "erased-1a2b", 1)
+    with pytest.raises(UnknownUser):
+        Directory(users).check_open(pair_conversation(nobody.email, ANN))

@@ -6,14 +6,22 @@ from typing import Any
 
 import click
 
-from chatd.commands.options import as_json, load_or_fail, origins, settings_options, tell
+from chatd.commands.options import (
+    as_json,
+    confirmed,
+    load_or_fail,
+    origins,
+    settings_options,
+    sure,
+    tell,
+)
 from chatd.commands.run import run
 from chatd.commands.tables import facts, table
 
 
 @click.group()
 def group() -> None:
-    """Look at groups."""
+    """Look after groups."""
 
 
 @group.command("list")
@@ -58,3 +66,19 @@ def members(name: str, as_json: bool, **where: Any) -> None:
         "read_seq": "READ",
     }
     tell(found, table(columns, found), in_json=as_json)
+
+
+@group.command()
+@click.argument("name")
+@confirmed
+@settings_options
+@as_json
+def delete(name: str, yes: bool, as_json: bool, **where: Any) -> None:
+    """Remove a group, its memberships, and what was written in it, for good."""
+    sure(f"Delete the group {name}, and all that was written in it?", yes=yes)
+    done = run(load_or_fail(origins(**where)), "delete_group", {"name": name})
+    tell(
+        done,
+        "The group {name} is deleted; it had {messages} messages.".format(**done),
+        in_json=as_json,
+    )

@@ -22,6 +22,8 @@ _PATH: Final = click.Path(path_type=Path)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
+confirmed = click.option("--yes", is_flag=True, help="Don't ask whether this is meant.")
+
 
 def settings_options(command: Command) -> Command:
     """Options that say where the settings come from; hand what they give to `origins`."""
@@ -51,6 +53,12 @@ def load_or_fail(where: Origins) -> Settings:
         return where.load()
     except SettingsError as error:
         fail(str(error), BAD_SETTINGS)
+
+
+def sure(question: str, *, yes: bool) -> None:
+    """Ask, unless it was answered before; whoever is not sure, or can't be asked, ends here."""
+    if not yes:
+        click.confirm(question, abort=True, err=True)
 
 
 def tell(answer: object, text: str, *, in_json: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Mapping
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 from chatd import admin_socket
@@ -25,18 +26,29 @@ def run(settings: Settings, operation: str, arguments: Mapping[str, Any]) -> Any
     """What the operation answers; what it refuses is said, and the program exits with 1."""
     given = {name: value for name, value in arguments.items() if value is not None}
     try:
-        server = admin_socket.connect(settings.storage.data_dir)
-    except OSError as error:
-        place = settings.storage.data_dir / admin_socket.NAME
-        fail(f"{place}: {error.strerror}: run this as the user that chatd runs as", FAILED)
-    if server is not None:
-        return _ask(server, operation, given)
-    try:
+        server = reach(settings.storage.data_dir)
+        if server is not None:
+            return ask(server, operation, given)
         return asyncio.run(_alone(settings, operation, given))
     except ChatError as error:
         fail(error.detail, FAILED)
-    except (StorageRefused, KeyFileRefused) as error:
+    except (StorageRefused, KeyFileRefused, ServerRefused) as error:
         fail(str(error), FAILED)
+
+
+class ServerRefused(Exception):
+    """The running server did not do what it was asked: why, in a sentence."""
+
+
+def reach(data_dir: Path) -> socket.socket | None:
+    """A connection to the server of this data folder; None where none is running."""
+    try:
+        return admin_socket.connect(data_dir)
+    except OSError as error:
+        raise ServerRefused(
+            f"{data_dir / admin_socket.NAME}: {error.strerror}: run this as the user that chatd"
+            " runs as"
+        ) from None
 
 
 class _Connection(HTTPConnection):
@@ -47,25 +59,26 @@ class _Connection(HTTPConnection):
         self.sock = connected
 
 
-def _ask(server: socket.socket, operation: str, arguments: Mapping[str, Any]) -> Any:
+def ask(server: socket.socket, operation: str, arguments: Mapping[str, Any]) -> Any:
+    """What the running server answers; the connection ends with that."""
     connection = _Connection(server)
     try:
         connection.request("POST", f"/{operation}", json.dumps(arguments))
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, ValueError) as error:
-        fail(f"the server did not answer: {error}", FAILED)
+        raise ServerRefused(f"the server did not answer: {error}") from None
     finally:
         connection.close()
     if response.status != 200:
-        fail(str(answer["detail"]), FAILED)
+        raise ServerRefused(str(answer["detail"]))
     return answer
 
 
 async def _alone(settings: Settings, operation: str, arguments: Mapping[str, Any]) -> Any:
     app = App(settings, make_logger("auto", "error"))
     try:
-        await app.storage.start()
+        await app.open_alone()
         return await app.administration.call(operation, arguments)
     finally:
         await app.stop()

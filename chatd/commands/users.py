@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from chatd.commands.options import as_json, load_or_fail, origins, settings_options, tell
+from chatd.commands.options import (
+    as_json,
+    confirmed,
+    load_or_fail,
+    origins,
+    settings_options,
+    sure,
+    tell,
+)
+from chatd.commands.privacy import tell_erased
 from chatd.commands.run import run
 from chatd.commands.tables import facts, table
 
@@ -104,6 +113,17 @@ def sign_out(email: str, as_json: bool, **where: Any) -> None:
     """End every token and every connection of an account."""
     done = _run("sign_out_user", {"email": email}, where)
     tell(done, f"{done['email']} is signed out everywhere.", in_json=as_json)
+
+
+@user.command()
+@_email
+@confirmed
+@settings_options
+@as_json
+def delete(email: str, yes: bool, as_json: bool, **where: Any) -> None:
+    """Remove an account and the texts it wrote, for good; `chatd erase` leaves the texts."""
+    sure(f"Delete {email}, and all that it wrote?", yes=yes)
+    tell_erased(_run("delete_user", {"email": email}, where), in_json=as_json)
 
 
 @click.group()

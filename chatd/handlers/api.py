@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -31,15 +31,17 @@ from chatd.openapi import Operation
 from chatd.schemas import Query
 
 _MOST_ERRORS: Final = 20
+_PIECE_CHARS: Final = 64 * 1024
 _LONGEST_NAME: Final = 200
 """Of what was wrong with a body, and of the name of a field: a client may make up thousands."""
 
 
 class Reply(NamedTuple):
-    """An answer with a status of its own."""
+    """An answer with a status of its own; ``pieces`` of JSON are sent as they come."""
 
     status: int
     body: BaseModel | None = None
+    pieces: AsyncGenerator[str, None] | None = None
 
 
 class ApiHandler(GuardedHandler):
@@ -99,14 +101,34 @@ class ApiHandler(GuardedHandler):
     def compute_etag(self) -> None:
         """None: what may change from one moment to the next is not cached, nor answered 304."""
 
-    async def reply(self, body: BaseModel | None, status: int) -> None:
+    async def reply(self, reply: Reply) -> None:
         """Answer with this status and, where there is one, this body; return once the system has
         all of it, or the client is gone."""
-        self.set_status(status)
-        if body is not None:
+        self.set_status(reply.status)
+        if reply.body is not None or reply.pieces is not None:
             self.set_header("Content-Type", "application/json; charset=utf-8")
         with contextlib.suppress(StreamClosedError):
-            await self.finish(None if body is None else body.model_dump_json())
+            if reply.pieces is not None:
+                await self._send_pieces(reply.pieces)
+            await self.finish(None if reply.body is None else reply.body.model_dump_json())
+
+    async def _send_pieces(self, pieces: AsyncGenerator[str, None]) -> None:
+        """Send them as the client takes them; what fails later than the first ends the connection,
+        so that half a document is not taken for a whole one."""
+        async with contextlib.aclosing(pieces):
+            size = 0
+            try:
+                async for piece in pieces:
+                    self.write(piece)
+                    size += len(piece)
+                    if size >= _PIECE_CHARS:
+                        size = 0
+                        await self.flush()
+            except ChatError:
+                if self._headers_written:
+                    self.detach().close()
+                    raise StreamClosedError from None
+                raise
 
     def check_call_limit(self, session: Session) -> None:
         """Refuse a user who asks for more than a team ever does."""
@@ -170,7 +192,7 @@ def operation(
                     arguments["body"] = body
                 result = await method(self, **arguments)
                 reply = result if isinstance(result, Reply) else Reply(default_status, result)
-                await self.reply(reply.body, reply.status)
+                await self.reply(reply)
 
         answer.operation = spec  # type: ignore[attr-defined]
         return answer

@@ -12,7 +12,9 @@ from typing import Final, Protocol
 from chatd.accounts import Accounts
 from chatd.connection import Flusher
 from chatd.directory import Directory
+from chatd.erasure import Erasure
 from chatd.errors import Unavailable
+from chatd.export import Exports
 from chatd.ids import UuidPool
 from chatd.journal import MessageJournal
 from chatd.limits import Buckets
@@ -159,6 +161,8 @@ class Services:
     journal: MessageJournal
     registry: ConnectionRegistry
     directory: Directory
+    exports: Exports
+    erasure: Erasure
     sockets: OpenSockets
     requests: OpenRequests
     presence: PresenceBoard

@@ -6,7 +6,7 @@ from chatd.errors import UnknownUser
 from chatd.handlers.api import ApiHandler, operation
 from chatd.handlers.base import Route
 from chatd.handlers.paging import decode_cursor, page
-from chatd.models import User
+from chatd.models import User, is_erased
 from chatd.openapi import Answer
 from chatd.schemas import Page, UserPresenceView, UsersQuery
 
@@ -41,16 +41,20 @@ class UsersHandler(ApiHandler):
                 if email > after and email.startswith(prefix)
             )
             return await storage.users_by_email(emails[:limit])
-        if online is None:
-            return await storage.list_users(prefix=prefix, after=after, limit=limit)
         found: list[User] = []
         while len(found) < limit:
             part = await storage.list_users(prefix=prefix, after=after, limit=limit)
-            found += [user for user in part if not registry.is_online(user.email)]
+            found += [user for user in part if self._is_listed(user.email, online)]
             if len(part) < limit:
                 break
             after = part[-1].email
         return found[:limit]
+
+    def _is_listed(self, email: str, online: bool | None) -> bool:
+        """Nobody can write to the erased; ``online`` is False where only those off line count."""
+        if is_erased(email):
+            return False
+        return online is None or not self.services.registry.is_online(email)
 
 
 class UserHandler(ApiHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ class Office:
         with ThreadPoolExecutor(1) as aside:  # there is a loop running here already
             return aside.submit(CliRunner().invoke, main, given, input=stdin).result()
 
-    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        self, *arguments: str, program: Sequence[str] = ("-m", "chatd.cli")
+    ) -> subprocess.CompletedProcess[str]:
         """The same as a process of its own."""
-        command = [sys.executable, "-m", "chatd.cli", *arguments, "--data-dir", str(self.folder)]
+        command = [sys.executable, *program, *arguments, "--data-dir", str(self.folder)]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     def ask(self, *arguments: str, stdin: str = "") -> Any:

@@ -61,9 +61,32 @@ async def test_a_sound_store_has_nothing_to_be_found(
             "bob@example.org in g:python",
             "has read up to 2 and been delivered up to 0 of 7",
         ),
-        ("DELETE FROM users WHERE email = 'ann@example.org'", "python", "the member ann"),
+        (
+            "DELETE FROM users WHERE email = 'ann@example.org'",
+            "g:python",
+            "has ann@example.org in it",
+        ),
         ("DELETE FROM users WHERE email = 'ann@example.org'", "g:python", "messages of ann"),
-        ("DELETE FROM users WHERE email = 'ann@example.org'", str(PAIR), "is with ann"),
+        (
+            "DELETE FROM users WHERE email = 'ann@example.org'",
+            str(PAIR),
+            "has ann@example.org in it",
+        ),
+        (
+            """
+            DELETE FROM marks WHERE user = 'bob@example.org'
+            AND conversation = (SELECT number FROM conversations WHERE key LIKE 'u:%')
+            """,
+            str(PAIR),
+            "has no marks of bob@example.org",
+        ),
+        ("DELETE FROM groups", "g:python", "there is no such group"),
+        ("DROP INDEX marks_by_user", "the store", "marks_by_user"),
+        (
+            "UPDATE users SET password_hash = '!erased-1@erased.invalid' WHERE email LIKE 'ann%'",
+            ANN,
+            "is being erased",
+        ),
         ("UPDATE groups SET members = 5", "python", "counts 5 members, and has 2"),
         ("UPDATE groups SET messages = 9", "python", "counts 9 messages"),
     ],
@@ -81,7 +104,29 @@ async def test_what_is_damaged_is_found_and_how_to_mend_it_is_said(
     done = office.run("doctor")
     assert done.exit_code == 1
     lines = [line for line in done.stdout.splitlines() if line.startswith(f"{where}: ")]
-    assert any(what in line and "backup" in line for line in lines), done.stdout
+    mend = ("backup", "CREATE INDEX", "chatd erase", "chatd group delete")
+    assert any(what in line and any(word in line for word in mend) for line in lines), done.stdout
+
+
+async def test_what_was_taken_away_on_purpose_is_no_finding(
+    io_loop: Any, storage_url: str, tmp_path: Path
+) -> None:
+    storage = open_storage(storage_url, tmp_path)
+    await storage.start()
+    await fill(storage)
+    await storage.prune(PAIR, 9, 3)
+    nobody = User.nobody("3", "erased-1", 1)
+    await storage.create_user(nobody)
+    for conversation in (PAIR, GROUP):
+        await storage.reassign(conversation, ANN, nobody.email, blank=False)
+    await storage.leave("python", ANN)
+    await storage.delete_user(ANN)
+    await storage.create_group(Group("gone", None, BOB, 1))
+    await storage.append([Draft("gone", group_conversation("gone"), BOB, "bye", 3)])
+    await storage.prune(group_conversation("gone"), 9, 3)
+    await storage.delete_group("gone")
+    assert (await Doctor(storage).examine()).findings == []
+    await storage.close()
 
 
 async def test_a_store_that_is_being_written_to_is_as_sound(io_loop: Any, office: Office) -> None:

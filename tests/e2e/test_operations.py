@@ -23,7 +23,7 @@ UNTIL_IT_SERVES = "until curl -sf http://127.0.0.1:{port}/readyz > /dev/null; do
 @pytest.mark.curl
 def test_every_command_works(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh try\n(.*?)^```", TEXT, re.M | re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     assert TEXT.count("```sh") == len(blocks)
     port = free_port()
     first, *others = [block.replace("8080", str(port)) for block in blocks]
@@ -44,6 +44,8 @@ def test_every_command_works(tmp_path: Path) -> None:
         "The account ann@example.org is made.",
         "The account ann@example.org is enabled.",
         "ann@example.org is signed out everywhere.",
+        "cat.json has everything of cat@example.org.",
+        "cat@example.org is erased. What remains:",
         "backup.db has 0 messages",
         "All is well.",
     ):

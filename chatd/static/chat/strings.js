@@ -111,6 +111,7 @@ export const strings = {
     retry: "Send again",
     discard: "Discard",
     from: (author, text) => `${author}: ${text}`,
+    removed: "This message was removed.",
     loadFailed: "More could not be loaded.",
   },
 

@@ -21,7 +21,9 @@ function messageElement({ message, mine }) {
     { class: "author" },
     ...(mine ? [spoken(`${words.you}:`)] : [address(message.from), spoken(":")]),
   );
-  const text = h("div", { class: "text", dir: "auto" }, ...textNodes(message.text));
+  const text = message.text
+    ? h("div", { class: "text", dir: "auto" }, ...textNodes(message.text))
+    : h("div", { class: "text removed" }, words.removed);
   const sign = !mine && avatar({ user: message.from });
   return h(
     "li",

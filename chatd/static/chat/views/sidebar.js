@@ -148,8 +148,9 @@ export class Sidebar {
   }
 
   #preview(message) {
-    if (message.from === this.#chat.me) return words.you + message.text;
-    return message.group ? `${message.from.split("@")[0]}: ${message.text}` : message.text;
+    const text = message.text || strings.messages.removed;
+    if (message.from === this.#chat.me) return words.you + text;
+    return message.group ? `${message.from.split("@")[0]}: ${text}` : text;
   }
 
   /** Bring one row up to date, touching nothing that stays as it is. */

@@ -1,0 +1,71 @@
+"""``chatd export`` and ``chatd erase``: what is known of a person, and that it is known no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chatd.commands.options import (
+    as_json,
+    confirmed,
+    fail,
+    load_or_fail,
+    origins,
+    settings_options,
+    sure,
+    tell,
+)
+from chatd.commands.run import FAILED, run
+
+_user = click.argument("user")
+
+
+@click.command()
+@_user
+@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="A new file for it.")
+@settings_options
+def export(user: str, to: Path | None, **where: Any) -> None:
+    """Everything of a person, as JSON.
+
+    That is the account, its memberships, the whole of its one-to-one conversations, and what it
+    wrote in groups. Without --to it goes to standard output.
+    """
+    found = run(load_or_fail(origins(**where)), "export_user", {"email": user})
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    if to is None:
+        click.echo(text)
+        return
+    try:
+        # For nobody else's eyes, from the first moment.
+        to.touch(0o600, exist_ok=False)
+        to.write_text(text + "\n", "utf-8")
+    except OSError as error:
+        fail(f"{to}: {error.strerror}", FAILED)
+    click.echo(f"{to} has everything of {user}.")
+
+
+@click.command()
+@_user
+@confirmed
+@settings_options
+@as_json
+def erase(user: str, yes: bool, as_json: bool, **where: Any) -> None:
+    """Erase a person, for good.
+
+    Their conversations stay readable for the others: an author whose address says nothing stands
+    for them. `chatd user delete` takes the texts away as well.
+    """
+    sure(f"Erase {user}?", yes=yes)
+    erased = run(load_or_fail(origins(**where)), "erase_user", {"email": user})
+    tell_erased(erased, in_json=as_json)
+
+
+def tell_erased(erased: Mapping[str, Any], *, in_json: bool) -> None:
+    """Say who was erased, and what remains."""
+    lines = [f"{erased['email']} is erased. What remains:"]
+    lines += [f"- {sentence}" for sentence in erased["remains"]]
+    tell(erased, "\n".join(lines), in_json=in_json)

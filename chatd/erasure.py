@@ -1,0 +1,160 @@
+"""Erasing a person: the account goes, what others need to read their conversations stays.
+
+An author takes the person's place: an address that says nothing, as which nobody can sign in. While
+it lasts the account's record names that author, so that an erasure which broke off goes on with the
+same one, and takes as much away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from chatd.accounts import Accounts
+from chatd.directory import Directory
+from chatd.journal import MessageJournal
+from chatd.models import Conversation, User, is_erased, now_ms, other_of, pair_of
+from chatd.router import ChatRouter
+from chatd.storage.base import Storage
+
+_PAGE: Final = 500
+_WORD_BYTES: Final = 8
+_RETRY_SECONDS: Final = 60.0
+_ERASED: Final = "erased-"
+_DELETED: Final = "deleted-"
+"""How the author's address starts: it tells whether the texts stay."""
+
+
+class IdPool(Protocol):
+    """Where users' ids come from."""
+
+    def take(self) -> str: ...
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """Who was erased, who stands in their place, and what remains, a sentence each."""
+
+    email: str
+    author: str
+    remains: list[str]
+
+
+class Erasure:
+    """Erases one person after the other."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        accounts: Accounts,
+        directory: Directory,
+        router: ChatRouter,
+        journal: MessageJournal,
+        ids: IdPool,
+    ) -> None:
+        self._storage = storage
+        self._accounts = accounts
+        self._directory = directory
+        self._router = router
+        self._journal = journal
+        self._ids = ids
+        self._turn = asyncio.Lock()
+
+    async def erase(self, user: User, *, blank: bool = False) -> Erased:
+        """Erase a user; where ``blank``, the texts they wrote too. Returns once all is done.
+
+        They are signed out at once, and nobody can write to them from then on.
+        """
+        async with self._turn:
+            author = await self._begin(user, _DELETED if blank else _ERASED)
+            blank = author.startswith(_DELETED)
+            await self._leave_groups(user.email)
+            async for conversation in self._conversations_of(user.email):
+                await self._take_out(conversation, user.email, author, blank=blank)
+            await self._storage.delete_user(user.email)
+        return Erased(user.email, author, _remains(author, blank=blank))
+
+    async def _begin(self, user: User, prefix: str) -> str:
+        """Close the account; the address of the author."""
+        self._directory.close(user)
+        author = user.author
+        if author is None:
+            name = prefix + secrets.token_hex(_WORD_BYTES)
+            made = User.nobody(self._ids.take(), name, now_ms())
+            await self._storage.create_user(made)
+            await self._accounts.replace(user, user.hash_erased_for(made))
+            author = made.email
+        # What they sent before, and what was sent to them, is stored when this returns.
+        await self._journal.run(_nothing)
+        return author
+
+    async def _leave_groups(self, email: str) -> None:
+        for group in await self._storage.group_names_of(email):
+            await self._router.leave(email, group)
+
+    async def _conversations_of(self, email: str) -> AsyncIterator[Conversation]:
+        """Those that may name the user: every group, as anyone may have left one, and all pairs."""
+        after = ""
+        while page := await self._storage.conversations(prefix="g:", after=after, limit=_PAGE):
+            for conversation in page:
+                yield conversation
+            after = page[-1]
+        for position in await self._storage.positions(email):
+            yield position.conversation
+
+    async def _take_out(
+        self, conversation: Conversation, email: str, author: str, *, blank: bool
+    ) -> None:
+        if pair_of(conversation) and _is_nobodys(other_of(conversation, email), email):
+            await self._storage.delete_conversation(conversation)
+        else:
+            await self._storage.reassign(conversation, email, author, blank=blank)
+
+    async def finish(self) -> int:
+        """Go on with the erasures that broke off; how many there were."""
+        begun = [user async for user in self._all_users() if user.author is not None]
+        for user in begun:
+            await self.erase(user)
+        return len(begun)
+
+    async def finish_in_time(self, failed: Callable[[str, BaseException], Any]) -> None:
+        """`finish`, however long the storage is out; ``failed`` hears why it must wait."""
+        while True:
+            try:
+                await self.finish()
+                return
+            except Exception as error:
+                # Chat goes on without this.
+                failed("erasure.failed", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _all_users(self) -> AsyncIterator[User]:
+        after = ""
+        while page := await self._storage.list_users(after=after, limit=_PAGE):
+            for user in page:
+                yield user
+            after = page[-1].email
+
+
+def _is_nobodys(other: str, email: str) -> bool:
+    """Whether nobody is left who could read what these two wrote."""
+    return other == email or is_erased(other)
+
+
+def _remains(author: str, *, blank: bool) -> list[str]:
+    kept = (
+        "the places of the messages they wrote, without the texts" if blank else "what they wrote"
+    )
+    return [
+        f"in groups and in the conversations of others: {kept}, as by {author}",
+        "what others wrote, to them and about them",
+        "backups made before, and log lines with the account's id, until these are deleted",
+    ]
+
+
+async def _nothing() -> None:
+    pass
