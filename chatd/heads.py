@@ -19,10 +19,18 @@ class Heads:
     def __init__(self) -> None:
         self._heads: dict[Conversation, int] = {}
 
-    def seen(self, conversation: Conversation, seq: int) -> None:
-        """Somebody has just been given everything up to ``seq``."""
+    def head(self, conversation: Conversation) -> int | None:
+        """How far it has been told; None where nothing is known of it."""
+        return self._heads.get(conversation)
+
+    def seen(self, conversation: Conversation, seq: int, *, first: bool = False) -> None:
+        """Somebody has just been given everything up to ``seq``; ``first`` where nobody else is
+        here who carries the conversation, so that what was told before does not count."""
         self._make_room()
-        self._heads.setdefault(conversation, seq)
+        if first:
+            self._heads[conversation] = seq
+        else:
+            self._heads.setdefault(conversation, seq)
 
     def missed(self, conversation: Conversation, seq: int) -> int | None:
         """The first seq that is left out where ``seq`` is told next, if any."""

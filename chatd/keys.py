@@ -7,6 +7,7 @@ old one out when the last token it signed has expired.
 from __future__ import annotations
 
 import base64
+import hmac
 import itertools
 import os
 import re
@@ -24,6 +25,7 @@ KEY_BYTES: Final = 32
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _LEAST_DIFFERENT_BYTES: Final = 12
+_FINGERPRINT: Final = b"chatd key fingerprint"
 _PUBLISHED: Final = (
     "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"
 )
@@ -86,6 +88,14 @@ class KeyRing:
     def signing(self) -> bytes:
         """The key that signs."""
         return self._secrets[self.signing_id]
+
+    def fingerprints(self) -> list[str]:
+        """Words that tell keys apart and give nothing away; that of the one that signs first."""
+        ids = sorted(self._secrets, key=lambda key_id: key_id != self.signing_id)
+        return [
+            f"{key_id} {hmac.digest(self._secrets[key_id], _FINGERPRINT, 'sha256').hex()[:16]}"
+            for key_id in ids
+        ]
 
     def find(self, key_id: object) -> bytes | None:
         """The key of this ``kid``; None where there is none."""

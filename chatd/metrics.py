@@ -106,6 +106,15 @@ class Metrics:
         self.uuid_fallbacks = self._counter(
             "chatd_uuid_fallbacks", "Message ids made locally because the pool was dry."
         )
+        self._news = self._counter(
+            "chatd_cluster_news", "News told to the other servers and heard.", "way", "kind"
+        )
+        self._cluster_events = self._counter(
+            "chatd_cluster_events", "What became of the other servers, and of NATS.", "event"
+        )
+        self._healed = self._counter(
+            "chatd_cluster_healed_shards", "Shards looked through as news was lost."
+        )
         self._loop_lag = self._histogram(
             "chatd_event_loop_lag_seconds", "How late the event loop comes to what is due.", _FAST
         )
@@ -165,6 +174,21 @@ class Metrics:
 
     def messages_removed(self, count: int) -> None:
         self._removed.inc(count)
+
+    def cluster_changed(self, event: str, **facts: str) -> None:
+        """The way to the other servers is another now, or one of them came or went."""
+        self._cluster_events.labels(event).inc()
+        quiet = event in ("cluster.connected", "cluster.server_came")
+        (self._log.info if quiet else self._log.warning)(event, **facts)
+
+    def news_told(self, kind: str) -> None:
+        self._news.labels("told", kind).inc()
+
+    def news_heard(self, kind: str) -> None:
+        self._news.labels("heard", kind).inc()
+
+    def healed(self, shards: int) -> None:
+        self._healed.inc(shards)
 
     def marks_stored(self, size: int) -> None:
         self._marks.inc(size)

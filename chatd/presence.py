@@ -11,6 +11,7 @@ from chatd.errors import Unavailable
 from chatd.frames import Presence, encode
 from chatd.models import now_ms
 from chatd.registry import ConnectionRegistry
+from chatd.roster import Roster
 
 _GATHER_SECONDS: Final = 0.5
 
@@ -22,15 +23,18 @@ class LastSeen(Protocol):
 
 
 class PresenceBoard:
-    """Gathers the registry's edges for half a second and tells what they come to.
+    """Gathers the edges of users for half a second and tells what they come to.
 
     A user who went and came back within that time is told of nothing. While more than ``limit``
     users are on line nothing is pushed (0: always); when they are fewer again, everyone gets
     the whole list.
     """
 
-    def __init__(self, registry: ConnectionRegistry, storage: LastSeen, *, limit: int) -> None:
+    def __init__(
+        self, registry: ConnectionRegistry, roster: Roster, storage: LastSeen, *, limit: int
+    ) -> None:
         self._registry = registry
+        self._roster = roster
         self._storage = storage
         self.limit = limit
         self._told: set[str] = set()
@@ -40,16 +44,17 @@ class PresenceBoard:
         self._seen: dict[str, int] = {}
         self._silent = False
         self._wake = asyncio.Event()
-        registry.on_edge(self._edge)
+        registry.on_edge(self.edge)
 
-    def _edge(self, user: str, online: bool) -> None:
+    def edge(self, user: str, online: bool) -> None:
+        """A user has come on line here or elsewhere, or has gone there."""
         self._changed.add(user)
-        if not online:
+        if not online and not self._roster.is_online(user):
             self._seen[user] = now_ms()
         self._wake.set()
 
     def _too_many(self) -> bool:
-        return bool(self.limit) and len(self._registry.online_users()) > self.limit
+        return bool(self.limit) and len(self._roster.online_users()) > self.limit
 
     def welcome(self, connection: Connection) -> None:
         """Tell a new connection who is on line; changes follow."""
@@ -58,7 +63,7 @@ class PresenceBoard:
         if self._too_many():
             self._silent = True
             return
-        online = set(self._registry.online_users())
+        online = set(self._roster.online_users())
         self._doubtful |= (online ^ self._told) - {connection.user}
         connection.write(encode(Presence(online=sorted(online), offline=[])))
 
@@ -73,19 +78,19 @@ class PresenceBoard:
 
     def tell(self) -> None:
         """Tell everyone what changed since the last time."""
-        registry = self._registry
+        roster = self._roster
         was_silent, self._silent = self._silent, self._too_many()
         if self._silent:
             return
         changed, self._changed = self._changed, set()
         doubtful, self._doubtful = self._doubtful, set()
-        online = {user for user in changed if registry.is_online(user)}
-        came = set(registry.online_users()) if was_silent else online - (self._told - doubtful)
+        online = {user for user in changed if roster.is_online(user)}
+        came = set(roster.online_users()) if was_silent else online - (self._told - doubtful)
         went = (changed - online) & (self._told | doubtful)
         self._told = (self._told | online) - went
         if came or went:
             frame = encode(Presence(online=sorted(came), offline=sorted(went)))
-            for connection in registry:
+            for connection in self._registry:
                 if connection.scope.pairs:
                     connection.write(frame)
 

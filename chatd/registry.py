@@ -34,6 +34,7 @@ class ConnectionRegistry:
 
     def __init__(self) -> None:
         self._edge_listeners: list[Callable[[str, bool], None]] = []
+        self._interest_listeners: list[Callable[[str, bool], None]] = []
         self._users: dict[str, _OnlineUser] = {}
         self._groups: dict[str, dict[Connection, None]] = {}
         self._count = 0
@@ -49,6 +50,10 @@ class ConnectionRegistry:
     def on_edge(self, listener: Callable[[str, bool], None]) -> None:
         """Have ``listener`` told of each user's first connection (True) and last end (False)."""
         self._edge_listeners.append(listener)
+
+    def on_interest(self, listener: Callable[[str, bool], None]) -> None:
+        """Have ``listener`` told of each group's first connection (True) and last end (False)."""
+        self._interest_listeners.append(listener)
 
     def _edge(self, user: str, *, online: bool) -> None:
         for listener in self._edge_listeners:
@@ -106,6 +111,17 @@ class ConnectionRegistry:
         """The user's connections whose scope covers the conversation; a copy as well."""
         return [one for one in self.of_user(user) if one.scope.covers(conversation)]
 
+    def carries(self, conversation: Conversation) -> bool:
+        """Whether anybody is here who carries the conversation."""
+        group = group_of(conversation)
+        if group is not None:
+            return group in self._groups
+        return any(user in self._users for user in pair_of(conversation) or ())
+
+    def groups(self) -> Collection[str]:
+        """The groups that connections here carry; a live view."""
+        return self._groups.keys()
+
     # -- users -------------------------------------------------------------------------------
 
     def is_online(self, user: str) -> bool:
@@ -160,7 +176,10 @@ class ConnectionRegistry:
 
     def _subscribe(self, group: str, connection: Connection) -> None:
         if connection.scope.covers_group(group):
-            self._groups.setdefault(group, {})[connection] = None
+            if group not in self._groups:
+                self._groups[group] = {}
+                self._tell_interest(group, carried=True)
+            self._groups[group][connection] = None
 
     def _unsubscribe(self, group: str, connection: Connection) -> None:
         connections = self._groups.get(group)
@@ -168,3 +187,8 @@ class ConnectionRegistry:
             connections.pop(connection, None)
             if not connections:
                 del self._groups[group]
+                self._tell_interest(group, carried=False)
+
+    def _tell_interest(self, group: str, *, carried: bool) -> None:
+        for listener in self._interest_listeners:
+            listener(group, carried)

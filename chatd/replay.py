@@ -25,12 +25,12 @@ class Replayer:
         self,
         storage: Storage,
         claim: Callable[[Mark], None],
-        seen: Callable[[Conversation, int], None],
+        seen: Callable[[Connection, Conversation, int], None],
         *,
         limit: int,
         turns: asyncio.Semaphore,
     ) -> None:
-        """``seen`` is told how far each conversation was read.
+        """``seen`` is told how far each conversation was read for whom.
 
         ``limit``: messages per conversation (0: all); the rest is announced as a gap.
         ``turns``: what bounds how many read from the storage for this at the same time.
@@ -58,7 +58,7 @@ class Replayer:
             conversation = position.conversation
             if not connection.scope.covers(conversation):
                 continue
-            self._seen(conversation, position.last_seq)
+            self._seen(connection, conversation, position.last_seq)
             start = self._start(connection, position, cursors.get(conversation))
             # Another device may have moved the mark past what this one still holds back.
             start = min(start, held_from.get(conversation, start + 1) - 1)

@@ -27,6 +27,7 @@ from chatd.frames import (
     Outbound,
     TypingNotice,
     encode,
+    message_frame,
     read_frame,
     receipt_frame,
 )
@@ -39,6 +40,7 @@ from chatd.models import (
     Draft,
     Group,
     Mark,
+    Message,
     Outcome,
     ReceiptKind,
     Stored,
@@ -46,6 +48,14 @@ from chatd.models import (
     group_of,
     now_ms,
     pair_conversation,
+)
+from chatd.neighbours import Neighbours
+from chatd.news import (
+    GroupGoneNews,
+    MembershipNews,
+    ReadNews,
+    ReceiptNews,
+    TypingNews,
 )
 from chatd.receipts import Receipts
 from chatd.registry import ConnectionRegistry
@@ -92,6 +102,7 @@ class ChatRouter:
         ids: IdPool,
         send_limit: SendLimit,
         observer: Observer,
+        neighbours: Neighbours,
         text_chars: int,
     ) -> None:
         """``text_chars``: the longest text taken, in characters (0: no limit of its own)."""
@@ -101,11 +112,13 @@ class ChatRouter:
         self._directory = directory
         self._ids = ids
         self._send_limit = send_limit
+        self._neighbours = neighbours
         self.text_chars = text_chars
         self.heads = Heads()
         self._latency = Latency(observer.message_arrived)
         self._fan_out = FanOut(registry, self.heads, observer)
-        journal.on_pause(self._fan_out.flush)
+        self.flush = self._fan_out.flush
+        journal.on_pause(self.flush)
         self.receipts = Receipts(storage, observer, self.tell_receipt)
 
     # -- who may -----------------------------------------------------------------------------
@@ -204,16 +217,41 @@ class ChatRouter:
         )
 
         def committed(outcome: Outcome | ChatError) -> None:
-            seq = outcome.message.seq if isinstance(outcome, Stored) else None
-            self._fan_out.make_way(conversation, origin, seq)
+            if isinstance(outcome, Stored):
+                self._stored(outcome, done, origin)
+            else:
+                self._fan_out.make_way(conversation, origin)
+                done(outcome)
+
+        self._journal.submit(draft, committed)
+
+    def _stored(self, outcome: Stored, done: Done, origin: Connection | None) -> None:
+        message = outcome.message
+        where, seq, frame = message.conversation, message.seq, encode(message_frame(message))
+
+        def tell() -> None:
+            self._fan_out.make_way(where, origin, seq)
             try:
                 done(outcome)
             finally:
-                if isinstance(outcome, Stored):
-                    self._latency.told(outcome.message)
-                    self._fan_out.add(outcome.message, origin)
+                self._latency.told(message)
+                self._fan_out.add(where, seq, frame, origin)
 
-        self._journal.submit(draft, committed)
+        self._neighbours.stored(where, seq, frame, tell)
+
+    def hear_message(self, conversation: Conversation, seq: int, frame: bytes) -> None:
+        """Another server has stored a message; it is delivered at the next `flush`."""
+        self._fan_out.add(conversation, seq, frame)
+
+    def hear_stored(self, message: Message) -> None:
+        """The storage has a message that nobody told of."""
+        self.hear_message(message.conversation, message.seq, encode(message_frame(message)))
+
+    def seen(self, connection: Connection, conversation: Conversation, seq: int) -> None:
+        """A connection has just been given everything up to ``seq``."""
+        group = group_of(conversation)
+        others = self._registry.of_group(group) if group else self._registry.carrying(conversation)
+        self.heads.seen(conversation, seq, first=set(others) <= {connection})
 
     def _charge(self, sender: str) -> None:
         wait = self._send_limit.take(sender, asyncio.get_running_loop().time())
@@ -251,6 +289,11 @@ class ChatRouter:
     def typing(self, user: str, conversation: Conversation) -> None:
         """Show the others that the user is typing; it counts against the limit of sends."""
         self._charge(user)
+        self.hear_typing(user, conversation)
+        self._neighbours.tell(TypingNews(conversation, user))
+
+    def hear_typing(self, user: str, conversation: Conversation) -> None:
+        """A user types, here or elsewhere."""
         frame = encode(TypingNotice(sender=user, group=group_of(conversation)))
         for connection in self._registry.carrying(conversation):
             if connection.user != user:
@@ -277,12 +320,14 @@ class ChatRouter:
         if seq:
             self.receipts.claim(Mark(conversation, user, kind, seq, now_ms()))
             if kind is ReceiptKind.READ:
-                self._tell_read(user, conversation, seq, origin)
+                # They don't wait for the mark to be stored.
+                self.hear_read(user, conversation, seq, origin)
+                self._neighbours.tell(ReadNews(conversation, user, seq))
 
-    def _tell_read(
-        self, user: str, conversation: Conversation, seq: int, origin: Connection | None
+    def hear_read(
+        self, user: str, conversation: Conversation, seq: int, origin: Connection | None = None
     ) -> None:
-        """Keep the user's connections in step. They don't wait for the mark to be stored."""
+        """Keep the user's connections in step with the one that has read so far."""
         frame = encode(read_frame(conversation, user, seq))
         for connection in self._registry.of_user_carrying(user, conversation):
             if connection is not origin:
@@ -310,7 +355,22 @@ class ChatRouter:
             )
 
     def tell_receipt(self, advance: Advance) -> None:
-        """A mark moved: tell those who wrote what it now covers."""
+        """A mark moved: tell those who wrote what it now covers, wherever they are."""
+        self.hear_receipt(advance)
+        self._neighbours.tell(
+            ReceiptNews(
+                conversation=advance.conversation,
+                user=advance.user,
+                kind=advance.kind,
+                old=advance.old,
+                seq=advance.seq,
+                at=advance.at,
+                senders=sorted(advance.senders),
+            )
+        )
+
+    def hear_receipt(self, advance: Advance) -> None:
+        """A mark moved, here or elsewhere."""
         frame = None
         for sender in advance.senders:
             for connection in self._registry.of_user_carrying(sender, advance.conversation):
@@ -345,6 +405,11 @@ class ChatRouter:
         return await self.require_group(group)
 
     def _joined(self, group: str, user: str) -> None:
+        self.hear_joined(group, user)
+        self._neighbours.tell(MembershipNews(group, user, joined=True))
+
+    def hear_joined(self, group: str, user: str) -> None:
+        """A user is a member from now on, by what was done here or elsewhere."""
         self._registry.join(group, user)
         self._tell_members(group, Joined(group=group, user=user))
 
@@ -362,6 +427,11 @@ class ChatRouter:
             raise NothingToLeave(f"you are not a member of {group!r}")
 
     def _left(self, group: str, user: str) -> None:
+        self.hear_left(group, user)
+        self._neighbours.tell(MembershipNews(group, user, joined=False))
+
+    def hear_left(self, group: str, user: str) -> None:
+        """A user is no member any more, by what was done here or elsewhere."""
         self._tell_members(group, Left(group=group, user=user))
         self._put_out(group, user)
 
@@ -376,14 +446,19 @@ class ChatRouter:
 
         async def delete() -> None:
             await self._storage.delete_group(name)
-            for user in list(self._registry.online_users()):
-                frame = encode(Left(group=name, user=user))
-                for connection in self._registry.of_user_carrying(user, group_conversation(name)):
-                    if connection in self._registry.of_group(name):
-                        connection.write(frame)
-                self._put_out(name, user)
+            self.hear_group_gone(name)
+            self._neighbours.tell(GroupGoneNews(name))
 
         await self._journal.run(delete)
+
+    def hear_group_gone(self, name: str) -> None:
+        """A group was deleted, here or elsewhere."""
+        for user in list(self._registry.online_users()):
+            frame = encode(Left(group=name, user=user))
+            for connection in self._registry.of_user_carrying(user, group_conversation(name)):
+                if connection in self._registry.of_group(name):
+                    connection.write(frame)
+            self._put_out(name, user)
 
     def _tell_members(self, group: str, news: Outbound) -> None:
         frame = encode(news)

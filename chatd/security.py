@@ -214,6 +214,10 @@ class Tokens:
         """Sign and verify with these from now on."""
         self._keys = keys
 
+    def fingerprints(self) -> list[str]:
+        """See `KeyRing.fingerprints`."""
+        return self._keys.fingerprints()
+
     def issue(
         self, user: User, now: int | None = None, *, seconds: int | None = None
     ) -> IssuedToken:

@@ -91,6 +91,16 @@ def _storage_url(text: str) -> str:
     return text
 
 
+def _nats_url(text: str | None) -> str | None:
+    for one in (text or "nats://localhost").split(","):
+        if not re.fullmatch(r"(nats|tls)://[^/?#@\s]+", one.strip()):
+            raise ValueError(
+                'should be "nats://HOST:PORT" or "tls://HOST:PORT", several with commas between,'
+                " without user or password: these have settings of their own"
+            )
+    return text
+
+
 def _uuid_source(text: str) -> str:
     if text != "local" and not _is_http_url(text):
         raise ValueError('should be "local" or the http(s) URL of a generator')
@@ -223,6 +233,18 @@ class Retention(_Section):
     )
 
 
+class Cluster(_Section):
+    nats_url: Annotated[str | None, AfterValidator(_nats_url), Field(repr=False)] = None
+    nats_user: str | None = None
+    nats_password: Secret = None
+    nats_token: Secret = None
+    nats_nkey_file: Path | None = None
+    nats_ca_file: Path | None = None
+    nats_cert_file: Path | None = None
+    nats_cert_key_file: Path | None = None
+    allow_open_nats: bool = False
+
+
 class Settings(_Section):
     """All settings, by section; immutable."""
 
@@ -233,6 +255,7 @@ class Settings(_Section):
     limits: Limits = Limits()
     websocket: WebSocket = WebSocket()
     retention: Retention = Retention()
+    cluster: Cluster = Cluster()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
 

@@ -49,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mongo_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mongod)
+        if "nats" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.nats)
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,9 @@ class Lab:
         """A new connection and the other end of it; unless ``live`` it holds messages back."""
         self._count += 1
         peer = Peer()
-        login = Login(user=user, user_id=user, token_id=f"t{self._count}", ends_at=1e9)
+        login = Login(
+            user=user, user_id=user, token_id=f"t{self._count}", generation=0, ends_at=1e9
+        )
         connection = Connection(
             f"c{self._count}", login, scope, peer, self.flusher, explicit=explicit
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatd.accounts import Accounts, Session, SignIn, SignupPolicy
+from chatd.accounts import Accounts, Ended, Session, SignIn, SignupPolicy
 from chatd.errors import (
     BadCredentials,
     RateLimited,
@@ -19,6 +19,7 @@ from chatd.errors import (
 from chatd.keys import KeyRing
 from chatd.limits import Buckets
 from chatd.models import User
+from chatd.neighbours import Alone
 from chatd.security import Passwords, Tokens, Verified
 from chatd.storage.memory import MemoryStorage
 from tests.rooms import ANN, BOB
@@ -68,7 +69,7 @@ class Office:
         self.storage = MemoryStorage()
         self.passwords = Passwords()
         self.tokens = Tokens(keys, "chatd", SECONDS)
-        self.ended: list[tuple[str, Callable[[str], bool]]] = []
+        self.ended: list[Ended] = []
         self.ids = Ids()
         self.accounts = self.open()
 
@@ -89,7 +90,8 @@ class Office:
             signup=signup or SignupPolicy(open=True),
             sign_ins=Buckets(1e-9, sign_ins, 100),
             failures=Buckets(1e-9, failures, 100),
-            on_end=lambda user, is_ended: self.ended.append((user, is_ended)),
+            on_end=self.ended.append,
+            neighbours=Alone(),
         )
         return self.accounts
 
@@ -323,10 +325,10 @@ async def test_signing_out_ends_that_token_and_no_other(
     first, second = await office.sign_in(), await office.sign_in()
     session = await office.accounts.authenticate(first.token.token)
     await office.accounts.sign_out(session)
-    ((user, is_ended),) = office.ended
-    assert user == ANN
-    assert is_ended(first.token.claims.token_id)
-    assert not is_ended(second.token.claims.token_id)
+    (ended,) = office.ended
+    assert ended.email == ANN
+    assert ended.ends(first.token.claims.token_id, first.token.claims.generation)
+    assert not ended.ends(second.token.claims.token_id, second.token.claims.generation)
     if restarted:
         await office.open().start()
     assert office.accounts.is_ended(first.token.claims)
@@ -343,11 +345,11 @@ async def test_a_new_password_ends_every_token_but_the_new_one(
     session, other = await office.session(), await office.sign_in()
     changed = await office.accounts.change_password(session, PASSWORD, NEW)
     assert not changed.created
-    ((user, is_ended),) = office.ended
-    assert user == ANN
-    assert is_ended(session.claims.token_id)
-    assert is_ended(other.token.claims.token_id)
-    assert not is_ended(changed.token.claims.token_id)
+    (ended,) = office.ended
+    assert ended.email == ANN
+    for claims in (session.claims, other.token.claims):
+        assert ended.ends(claims.token_id, claims.generation)
+    assert not ended.ends(changed.token.claims.token_id, changed.token.claims.generation)
     assert office.accounts.is_ended(session.claims)
     assert not office.accounts.is_ended(changed.token.claims)
     if restarted:

@@ -5,8 +5,14 @@ import sys
 
 import pytest
 
-from chatd.deployment import UnsafeDeployment, dangers, is_local, refuse_debugging
-from chatd.settings import Settings, load
+from chatd.deployment import (
+    UnsafeDeployment,
+    dangers,
+    is_local,
+    refuse_debugging,
+    refuse_open_cluster,
+)
+from chatd.settings import Settings, SettingsError, load
 
 
 def settings(**given: object) -> Settings:
@@ -95,3 +101,56 @@ def test_pythons_development_mode_is_debugging_too() -> None:
         [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, check=False
     )
     assert "UnsafeDeployment: chatd does not serve on :: in" in done.stderr
+
+
+# -- several servers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["memory:", "sqlite:chatd.db"])
+def test_several_servers_need_one_store(storage: str) -> None:
+    with pytest.raises(UnsafeDeployment, match="mongodb://"):
+        refuse_open_cluster(settings(cluster__nats_url="nats://127.0.0.1", storage__url=storage))
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"cluster__nats_url": "nats://127.0.0.1:4222"}, False),
+        ({"cluster__nats_url": "nats://localhost,nats://[::1]:4222"}, False),
+        ({"cluster__nats_url": "nats://10.0.0.5:4222"}, True),
+        ({"cluster__nats_url": "tls://nats.example.org"}, True),
+        ({"cluster__nats_url": "nats://127.0.0.1,nats://10.0.0.5"}, True),
+        ({"cluster__nats_url": "nats://10.0.0.5", "cluster__nats_token": "q8f3mZt1RkW7yLx"}, False),
+        (
+            {
+                "cluster__nats_url": "nats://10.0.0.5",
+                "cluster__nats_user": "chatd",
+                "cluster__nats_password": "q8f3mZt1RkW7yLx",
+            },
+            False,
+        ),
+        ({"cluster__nats_url": "nats://10.0.0.5", "cluster__nats_nkey_file": "seed.nk"}, False),
+        ({"cluster__nats_url": "tls://10.0.0.5", "cluster__nats_cert_file": "own.pem"}, False),
+        ({"cluster__nats_url": "nats://10.0.0.5", "cluster__allow_open_nats": True}, False),
+    ],
+)
+def test_a_nats_that_anybody_may_use_is_refused(given: dict[str, object], refused: bool) -> None:
+    chosen = settings(storage__url="mongodb://db/chatd", **given)
+    if refused:
+        with pytest.raises(UnsafeDeployment, match="allow_open_nats"):
+            refuse_open_cluster(chosen)
+    else:
+        refuse_open_cluster(chosen)
+
+
+def test_who_is_alone_needs_nothing() -> None:
+    refuse_open_cluster(settings())
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:4222", "http://localhost", "nats://", "nats://me:secret@host", "nats://a/b"]
+)
+def test_what_is_no_address_of_nats_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="nats://HOST:PORT") as got:
+        settings(cluster__nats_url=url)
+    assert "secret" not in str(got.value)

@@ -7,6 +7,7 @@ import pytest
 
 from chatd.connection import ONE_TO_ONE, Connection
 from chatd.fanout import FanOut
+from chatd.frames import encode, message_frame
 from chatd.heads import Heads
 from chatd.models import Conversation, Message, group_conversation, pair_conversation
 from chatd.registry import ConnectionRegistry
@@ -44,7 +45,8 @@ class House:
         self.fan_out.make_way(conversation, origin, seq)
         if origin is not None:
             origin.write(numbered(1000 + seq))
-        self.fan_out.add(Message(f"id{seq}", conversation, seq, sender, f"text {seq}", 0), origin)
+        message = Message(f"id{seq}", conversation, seq, sender, f"text {seq}", 0)
+        self.fan_out.add(conversation, seq, encode(message_frame(message)), origin)
 
     def took(self, peer: Peer) -> list[object]:
         """What the peer got: messages by seq, one's own ``sent`` by 1000 + seq, gaps as words."""

@@ -242,3 +242,13 @@ def test_a_random_key_is_never_taken_for_a_weak_one(
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     write(path, jwk("one", random.randbytes(32)))
     assert KeyRing.open(path).signing_id == "one"
+
+
+def test_fingerprints_tell_keys_apart_and_not_what_they_are(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "one.json")
+    other = KeyRing.open(tmp_path / "other.json")
+    (fingerprint,) = ring.fingerprints()
+    assert fingerprint.startswith(ring.signing_id)
+    assert fingerprint not in other.fingerprints()
+    assert KeyRing.open(tmp_path / "one.json").fingerprints() == [fingerprint]
+    assert ring.signing.hex() not in fingerprint

@@ -236,8 +236,8 @@ def test_a_folder_that_cant_be_written_is_told(fresh: Checkout) -> None:
 def path(tmp_path: Path) -> Path:
     """A folder to be all of PATH: it has all that tests drive, and no apt-get."""
     folder = tmp_path / "path"
-    tools = "caddy curl chromium helm mongod nginx promtool strace systemd-analyze unshare"
-    for name in tools.split():
+    tools = "caddy curl chromium helm mongod nats-server nginx promtool strace"
+    for name in [*tools.split(), "systemd-analyze", "unshare"]:
         program(folder, name, "exit 0")
     return folder
 

@@ -8,8 +8,10 @@ import pytest
 
 from chatd.connection import EVERYTHING, ONE_TO_ONE, Connection, Scope, one_group
 from chatd.errors import Unavailable
+from chatd.neighbours import Alone
 from chatd.presence import PresenceBoard
 from chatd.registry import ConnectionRegistry
+from chatd.roster import Roster
 from tests.chat import eventually
 from tests.rooms import ANN, BOB, EVE, Lab, Peer
 
@@ -39,7 +41,9 @@ class Room:
         self.lab = Lab()
         self.registry = ConnectionRegistry()
         self.storage = LastSeen()
-        self.board = PresenceBoard(self.registry, self.storage, limit=limit)
+        self.board = PresenceBoard(
+            self.registry, Roster(self.registry, Alone()), self.storage, limit=limit
+        )
 
     def come(self, user: str, scope: Scope = EVERYTHING) -> tuple[Connection, Peer]:
         connection, peer = self.lab.connect(user, scope)

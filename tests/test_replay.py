@@ -84,6 +84,9 @@ class Room:
         for message in messages:
             connection.deliver(message.conversation, message.seq, encode(message_frame(message)))
 
+    def seen(self, _: Connection, conversation: Conversation, seq: int) -> None:
+        self.heads.seen(conversation, seq)
+
     async def replay(
         self,
         connection: Connection,
@@ -94,7 +97,7 @@ class Room:
         replayer = Replayer(
             self.storage,
             self.claims.append,
-            self.heads.seen,
+            self.seen,
             limit=limit,
             turns=Semaphore(8),
         )
@@ -358,9 +361,9 @@ async def test_who_joins_a_group_meanwhile_gets_what_follows(io_loop: Any, room:
 async def test_no_replay_asked_for_is_live_at_once(io_loop: Any, room: Room) -> None:
     connection, peer = new(room)
     room.deliver(connection, *await room.say(2))
-    Replayer(
-        room.storage, room.claims.append, room.heads.seen, limit=0, turns=Semaphore(8)
-    ).go_live(connection)
+    Replayer(room.storage, room.claims.append, room.seen, limit=0, turns=Semaphore(8)).go_live(
+        connection
+    )
     room.lab.clock.turn()
     assert seen(peer) == [1, 2, "ready"]
 
@@ -401,7 +404,7 @@ async def test_few_read_from_the_storage_at_the_same_time(
     await room.say(150)
     connections = [new(room)[0] for _ in range(6)]
     room.lab.flusher.outbox_limit = 4000
-    replayer = Replayer(room.storage, room.claims.append, room.heads.seen, limit=0, turns=turns)
+    replayer = Replayer(room.storage, room.claims.append, room.seen, limit=0, turns=turns)
     counts = await asyncio.gather(*(replayer.replay(one) for one in connections))
     assert counts == [150] * 6
     assert most == 2

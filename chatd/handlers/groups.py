@@ -118,8 +118,8 @@ class MembersHandler(ApiHandler):
         group = await self.services.router.require_member(self.user, name)
         after = decode_cursor(query.after, str) if query.after else ""
         members = await self.services.storage.members(group, after=after, limit=query.limit + 1)
-        registry = self.services.registry
-        views = [MemberView.of(one, online=registry.is_online(one.email)) for one in members]
+        roster = self.services.roster
+        views = [MemberView.of(one, online=roster.is_online(one.email)) for one in members]
         last = members[: query.limit][-1].email if members else ""
         return page(views, query.limit, last)
 

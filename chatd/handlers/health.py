@@ -44,7 +44,7 @@ class ReadyHandler(ApiHandler):
         if not state.ready:
             raise Unavailable("not ready: a part of the server has failed; its log says which")
         await state.check_storage(self.services.storage)
-        return HealthView(status="ok")
+        return HealthView(status="ok", out=sorted(self.services.neighbours.out()))
 
 
 class MetricsHandler(ApiHandler):

@@ -20,9 +20,11 @@ from chatd.journal import MessageJournal
 from chatd.limits import Buckets
 from chatd.logs import Logger
 from chatd.metrics import Metrics
+from chatd.neighbours import Neighbours
 from chatd.presence import PresenceBoard
 from chatd.registry import ConnectionRegistry
 from chatd.replay import Replayer
+from chatd.roster import Roster
 from chatd.router import ChatRouter
 from chatd.settings import Settings
 from chatd.storage.base import Storage
@@ -160,6 +162,8 @@ class Services:
     router: ChatRouter
     journal: MessageJournal
     registry: ConnectionRegistry
+    roster: Roster
+    neighbours: Neighbours
     directory: Directory
     exports: Exports
     erasure: Erasure

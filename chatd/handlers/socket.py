@@ -141,6 +141,7 @@ class SocketHandler(HandshakeHandler):
             finally:
                 # Frames wait for this, and the closing handshake behind them.
                 self._set_started()
+            await self.services.neighbours.listening()
             if self.replay == "none":
                 self.services.replayer.go_live(connection)
             else:
@@ -420,6 +421,7 @@ def _login(session: Session) -> Login:
         user=session.user.email,
         user_id=session.user.id,
         token_id=session.claims.token_id,
+        generation=session.claims.generation,
         ends_at=asyncio.get_running_loop().time() + _seconds_left(session),
     )
 

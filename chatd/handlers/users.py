@@ -24,20 +24,18 @@ class UsersHandler(ApiHandler):
         prefix = query.prefix.strip().lower()
         after = decode_cursor(query.after, str) if query.after else ""
         users = await self._users(query.online, prefix, after, query.limit + 1)
-        registry = self.services.registry
-        views = [
-            UserPresenceView.seen(user, online=registry.is_online(user.email)) for user in users
-        ]
+        roster = self.services.roster
+        views = [UserPresenceView.seen(user, online=roster.is_online(user.email)) for user in users]
         return page(
             views, query.limit, users[query.limit - 1].email if users[query.limit :] else ""
         )
 
     async def _users(self, online: bool | None, prefix: str, after: str, limit: int) -> list[User]:
-        storage, registry = self.services.storage, self.services.registry
+        storage, roster = self.services.storage, self.services.roster
         if online:
             emails = sorted(
                 email
-                for email in registry.online_users()
+                for email in roster.online_users()
                 if email > after and email.startswith(prefix)
             )
             return await storage.users_by_email(emails[:limit])
@@ -54,7 +52,7 @@ class UsersHandler(ApiHandler):
         """Nobody can write to the erased; ``online`` is False where only those off line count."""
         if is_erased(email):
             return False
-        return online is None or not self.services.registry.is_online(email)
+        return online is None or not self.services.roster.is_online(email)
 
 
 class UserHandler(ApiHandler):
@@ -66,7 +64,7 @@ class UserHandler(ApiHandler):
     )
     async def get(self, email: str) -> UserPresenceView:
         user = await self.services.directory.user(email)
-        return UserPresenceView.seen(user, online=self.services.registry.is_online(user.email))
+        return UserPresenceView.seen(user, online=self.services.roster.is_online(user.email))
 
 
 ROUTES = [

@@ -1,0 +1,1 @@
+"""Several servers on one store: MongoDB holds the truth, NATS carries the news."""

@@ -1,0 +1,123 @@
+"""What other servers tell happens here, as if it had been done here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import singledispatchmethod
+
+from chatd.accounts import Ended
+from chatd.cluster.healing import Healer
+from chatd.cluster.rooms import Rooms
+from chatd.cluster.sequencer import Sequencer
+from chatd.models import Advance
+from chatd.news import (
+    GroupGoneNews,
+    MembershipNews,
+    News,
+    ReadNews,
+    ReceiptNews,
+    SessionsEndedNews,
+    StoredNews,
+    TypingNews,
+    UserClosedNews,
+)
+
+Failed = Callable[[str, BaseException], None]
+
+
+class Receiver:
+    """Hands news to the rooms it is for."""
+
+    def __init__(self, rooms: Rooms, sequencer: Sequencer, healer: Healer, failed: Failed) -> None:
+        self._rooms = rooms
+        self._sequencer = sequencer
+        self._healer = healer
+        self._failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @singledispatchmethod
+    def hear(self, news: News) -> None:
+        """Do what the news asks for; what is for nobody here does nothing."""
+
+    @hear.register
+    def _(self, news: StoredNews) -> None:
+        router = self._rooms.router
+        if self._rooms.registry.carries(news.conversation):
+            self._sequencer.take(
+                news.conversation,
+                news.seq,
+                lambda: router.hear_message(news.conversation, news.seq, news.frame),
+            )
+
+    @hear.register
+    def _(self, news: ReceiptNews) -> None:
+        self._rooms.router.hear_receipt(
+            Advance(
+                conversation=news.conversation,
+                user=news.user,
+                kind=news.kind,
+                old=news.old,
+                seq=news.seq,
+                at=news.at,
+                senders=frozenset(news.senders),
+            )
+        )
+
+    @hear.register
+    def _(self, news: ReadNews) -> None:
+        self._rooms.router.hear_read(news.user, news.conversation, news.seq)
+
+    @hear.register
+    def _(self, news: TypingNews) -> None:
+        self._rooms.router.hear_typing(news.user, news.conversation)
+
+    @hear.register
+    def _(self, news: MembershipNews) -> None:
+        if not news.joined:
+            self._rooms.router.hear_left(news.group, news.user)
+            return
+        self._rooms.router.hear_joined(news.group, news.user)
+        self.catch_up(news)
+
+    @hear.register
+    def _(self, news: GroupGoneNews) -> None:
+        self._rooms.router.hear_group_gone(news.group)
+
+    @hear.register
+    def _(self, news: SessionsEndedNews) -> None:
+        self._rooms.accounts.hear(
+            Ended(
+                email=news.email,
+                user_id=news.user_id,
+                token_id=news.token_id,
+                expires_at=news.expires_at,
+                generation=news.generation,
+            )
+        )
+
+    @hear.register
+    def _(self, news: UserClosedNews) -> None:
+        self._rooms.directory.hear_closed(news.email, news.user_id)
+
+    def catch_up(self, news: MembershipNews) -> None:
+        """Whoever is here and joined, here or elsewhere, gets what was written since."""
+        if news.joined and self._rooms.registry.is_online(news.user):
+            self._start(self._healer.joined(news.group, news.user))
+
+    def _start(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                self._failed("cluster.not_caught_up", error)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,174 @@
+"""Messages of several servers are told in the order of their numbers, whatever comes late."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from chatd.cluster.sequencer import Sequencer
+from chatd.errors import Unavailable
+from chatd.heads import Heads
+from chatd.models import Conversation, Draft, Message, group_conversation, pair_conversation
+from chatd.storage.memory import MemoryStorage
+from tests.chat import eventually
+
+ANN, BOB = "ann@example.org", "bob@example.org"
+PAIR, GROUP = pair_conversation(ANN, BOB), group_conversation("club")
+
+
+class Room:
+    """A conversation in the store, and what was told of it."""
+
+    def __init__(self) -> None:
+        self.storage = Storage()
+        self.heads = Heads()
+        self.told: list[int] = []
+        self.began: list[int] = []
+        self.sequencer = Sequencer(
+            self.heads,
+            self.storage,
+            tell=lambda message: self.tell(message.conversation, message.seq),
+            told=lambda: None,
+            beginning=self.beginning,
+        )
+
+    async def beginning(self, conversation: Conversation, before: int) -> int:
+        self.began.append(before)
+        return max(0, before - 3)
+
+    async def store(self, count: int, conversation: Conversation = PAIR) -> None:
+        await self.storage.start()
+        await self.storage.append(
+            [Draft(f"id {seq}", conversation, ANN, "text", 1) for seq in range(1, count + 1)]
+        )
+
+    def tell(self, conversation: Conversation, seq: int) -> None:
+        self.heads.tell(conversation, seq)
+        self.told.append(seq)
+
+    def take(self, *seqs: int, conversation: Conversation = PAIR) -> None:
+        for seq in seqs:
+            self.sequencer.take(conversation, seq, partial(self.tell, conversation, seq))
+
+
+class Storage(MemoryStorage):
+    """Out, when a test wants it."""
+
+    out = False
+    asked = 0
+
+    async def history(self, *args: Any, **kwargs: Any) -> list[Message]:
+        self.asked += 1
+        if self.out:
+            raise Unavailable("put in by hand")
+        return await super().history(*args, **kwargs)
+
+
+@pytest.fixture
+async def room(io_loop: object) -> Room:
+    return Room()
+
+
+async def test_what_comes_in_order_is_told_at_once(io_loop: Any, room: Room) -> None:
+    room.take(1, 2, 3)
+    assert room.told == [1, 2, 3]
+
+
+async def test_what_is_missing_is_found_before_what_is_behind_it(io_loop: Any, room: Room) -> None:
+    """Seen to fail with ``take`` telling at once whatever comes."""
+    await room.store(6)
+    room.take(1, 4, 5)
+    assert room.told == [1]
+    await eventually(lambda: room.told == [1, 2, 3, 4, 5])
+    room.take(6)
+    assert room.told == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_was_only_late_is_not_asked_for(io_loop: Any, room: Room) -> None:
+    await room.store(3)
+    room.take(1, 3)
+    room.take(2)
+    await eventually(lambda: room.told == [1, 2, 3])
+    assert room.storage.asked == 0
+
+
+async def test_what_comes_twice_is_told_twice_and_clients_drop_it(io_loop: Any, room: Room) -> None:
+    """A sender's own must hear what became of it, though the store gave it before."""
+    await room.store(3)
+    room.sequencer.reach(PAIR, 3)
+    room.heads.seen(PAIR, 0)
+    await eventually(lambda: room.told == [1, 2, 3])
+    room.take(3)
+    assert room.told == [1, 2, 3, 3]
+
+
+async def test_everything_up_to_where_the_store_goes_is_told(io_loop: Any, room: Room) -> None:
+    await room.store(450)
+    room.take(1)
+    room.sequencer.reach(PAIR, 300)
+    room.sequencer.reach(PAIR, 450)
+    await eventually(lambda: room.told == list(range(1, 451)))
+    room.sequencer.reach(PAIR, 450)
+    await asyncio.sleep(0.05)
+    assert len(room.told) == 450
+
+
+async def test_a_pair_that_nothing_is_known_of_begins_where_its_people_stand(
+    io_loop: Any, room: Room
+) -> None:
+    await room.store(9)
+    room.take(9)
+    assert room.told == []
+    await eventually(lambda: room.told == [6, 7, 8, 9])
+    assert room.began == [8]
+
+
+async def test_a_group_that_nothing_is_known_of_begins_where_it_is(
+    io_loop: Any, room: Room
+) -> None:
+    await room.store(9, GROUP)
+    room.take(9, conversation=GROUP)
+    assert room.told == [9]
+
+
+async def test_what_was_removed_is_not_waited_for(io_loop: Any, room: Room) -> None:
+    await room.store(9)
+    room.take(1)
+    await room.storage.prune(PAIR, 2, 7)
+    room.take(9)
+    await eventually(lambda: room.told == [1, 8, 9])
+
+
+async def test_an_outage_is_waited_out(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.cluster.sequencer._PAUSE_SECONDS", 0.01)
+    await room.store(4)
+    room.storage.out = True
+    room.take(1, 4)
+    await eventually(lambda: room.storage.asked > 2)
+    assert room.told == [1]
+    room.storage.out = False
+    await eventually(lambda: room.told == [1, 2, 3, 4])
+
+
+async def test_a_long_outage_keeps_nobody_waiting(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is then a gap to clients."""
+    monkeypatch.setattr("chatd.cluster.sequencer._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("chatd.cluster.sequencer._PATIENCE_SECONDS", 0.05)
+    await room.store(4)
+    room.storage.out = True
+    room.take(1, 4)
+    await eventually(lambda: room.told == [1, 4])
+
+
+async def test_closing_gives_up(io_loop: Any, room: Room) -> None:
+    await room.store(4)
+    room.storage.out = True
+    room.take(1, 4)
+    await room.sequencer.close()
