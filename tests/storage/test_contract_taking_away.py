@@ -79,6 +79,16 @@ async def test_no_more_is_removed_than_was_asked_for(storage: Storage) -> None:
     assert await seqs(storage) == [5]
 
 
+async def test_the_last_message_s_text_counts_as_well(storage: Storage) -> None:
+    await at_times(storage, 1, 2, 3)
+    assert await storage.prune(CLUB, 10, 2) == 2
+    (last,) = await storage.history(CLUB, limit=9)
+    assert last.text == "at 3"
+    assert await storage.prune(CLUB, 10, 2) == 1
+    (last,) = await storage.history(CLUB, limit=9)
+    assert last.text == ""
+
+
 async def test_the_last_message_keeps_its_place_without_its_text(storage: Storage) -> None:
     await at_times(storage, 1, 2)
     await storage.append([draft(CLUB, BOB, "the last", client_id="c", sent_at=3)])
