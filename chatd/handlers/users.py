@@ -42,15 +42,16 @@ class UsersHandler(ApiHandler):
         found: list[User] = []
         while len(found) < limit:
             part = await storage.list_users(prefix=prefix, after=after, limit=limit)
-            found += [user for user in part if self._is_listed(user.email, online)]
+            found += [user for user in part if self._is_listed(user.email, prefix, online)]
             if len(part) < limit:
                 break
             after = part[-1].email
         return found[:limit]
 
-    def _is_listed(self, email: str, online: bool | None) -> bool:
-        """Nobody can write to the erased; ``online`` is False where only those off line count."""
-        if is_erased(email):
+    def _is_listed(self, email: str, prefix: str, online: bool | None) -> bool:
+        """Who was erased is found by who names them; ``online`` is False where only those off line
+        count."""
+        if is_erased(email) and email != prefix:
             return False
         return online is None or not self.services.roster.is_online(email)
 
