@@ -76,6 +76,8 @@ class Erasure:
             async for conversation in self._conversations_of(user.email):
                 await self._take_out(conversation, user.email, author, blank=blank)
             await self._storage.delete_user(user.email)
+            # Once more: what neighbours knew of these conversations when it began is void now.
+            self._directory.close(user)
         return Erased(user.email, author, _remains(author, blank=blank))
 
     async def _begin(self, user: User, prefix: str) -> str:

@@ -97,6 +97,7 @@ class Healer:
         """Catch up with everything that concerns these shards."""
         if EVERYBODY in shards:
             self._directory.forget()
+            await self._storage.forget()
             await self._sessions()
             await self._each(self._memberships, list(self._registry.online_users()))
         groups = [name for name in self._registry.groups() if shard_of_group(name) in shards]

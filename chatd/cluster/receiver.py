@@ -99,6 +99,7 @@ class Receiver:
     @hear.register
     def _(self, news: UserClosedNews) -> None:
         self._rooms.directory.hear_closed(news.email, news.user_id)
+        self._start(self._rooms.storage.forget())
 
     def catch_up(self, news: MembershipNews) -> None:
         """Whoever is here and joined, here or elsewhere, gets what was written since."""

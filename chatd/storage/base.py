@@ -258,6 +258,11 @@ class Storage(abc.ABC):
     async def delete_user(self, email: str) -> bool:
         """Remove a user, and nothing else; False where there is none."""
 
+    @abc.abstractmethod
+    async def forget(self) -> None:
+        """Remember nothing of where conversations end: another server has renamed some, or removed
+        them, and what comes next must not be numbered behind what is no more."""
+
     # -- everything there is -----------------------------------------------------------------
 
     @abc.abstractmethod

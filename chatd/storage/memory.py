@@ -371,6 +371,9 @@ class MemoryStorage(Storage):
             del self._emails[user.id]
         return user is not None
 
+    async def forget(self) -> None:
+        pass  # there is no other server
+
     # -- everything there is -----------------------------------------------------------------
 
     async def conversations(

@@ -101,7 +101,7 @@ CALLS: Final[Mapping[str, Callable[[Storage], Awaitable[object]]]] = {
 
 
 def test_the_calls_are_all_that_a_closed_store_refuses() -> None:
-    assert set(CALLS) == Storage.__abstractmethods__ - {"promise", "start", "close"}
+    assert set(CALLS) == Storage.__abstractmethods__ - {"promise", "start", "close", "forget"}
 
 
 @pytest.mark.parametrize("method", CALLS)

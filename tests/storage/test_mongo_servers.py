@@ -319,3 +319,19 @@ async def test_a_mark_that_another_server_moves_on_at_once_is_told_nevertheless(
         told += await storage.advance([delivered(ANN, 3, CLUB), delivered(BOB, 3, CLUB)])
     assert interruption.happened
     assert_told_once(told, {(CLUB, ANN): (3, 0), (CLUB, BOB): (5, 0)})
+
+
+# -- what another server takes away ----------------------------------------------------------------
+
+
+async def test_a_pair_that_another_server_took_away_begins_anew(
+    storage: Storage, other: Storage
+) -> None:
+    """Seen to fail with ``forget`` doing nothing."""
+    await other.append(drafts(5))
+    await storage.delete_conversation(ANN_AND_BOB)
+    await other.forget()
+    (outcome,) = await other.append([draft()])
+    assert isinstance(outcome, Stored)
+    assert outcome.message.seq == 1
+    assert await storage.positions(BOB) == [Position(ANN_AND_BOB, 1, 0, 0)]

@@ -256,6 +256,10 @@ class MongoStorage(Storage):
         await self._run(removal.delete_unbegun, email)
         return await self._run(users.delete_user, email)
 
+    async def forget(self) -> None:
+        async with self._appender.turn, self._advancer.turn:
+            self._tails.clear()
+
     # -- everything there is -----------------------------------------------------------------
 
     async def conversations(

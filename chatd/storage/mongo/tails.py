@@ -40,6 +40,9 @@ class Tails:
         for conversation in conversations:
             self._known.pop(conversation, None)
 
+    def clear(self) -> None:
+        self._known.clear()
+
     def make_room(self) -> None:
         """Bound what is known."""
         if len(self._known) >= MOST_KNOWN:

@@ -220,6 +220,9 @@ class SqliteStorage(Storage):
     async def delete_user(self, email: str) -> bool:
         return await self._write(users.delete_user, email)
 
+    async def forget(self) -> None:
+        pass  # no other server has the file open
+
     # -- everything there is -----------------------------------------------------------------
 
     async def conversations(
