@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -31,6 +31,7 @@ _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 
 _MOST_FAMILIAR: Final = 100_000
 _NO_GENERATION: Final = -1
+_PAGE: Final = 500
 _GUESSABLE: Final = "This password is among the first that are guessed: choose another."
 
 
@@ -266,18 +267,24 @@ class Accounts:
             self._generations[ended.user_id] = ended.generation
         self._on_end(ended)
 
-    async def catch_up(self, emails: Sequence[str]) -> None:
-        """End what the storage knows to be good no more, of the users of these addresses."""
+    async def catch_up(self, tokens: Mapping[str, str]) -> None:
+        """End what lives by tokens that are good no more, as the storage has it: others may have
+        revoked them. ``tokens``: whose each is that anything lives by, by its id."""
+        for revoked in await self._storage.revoked_tokens(now_ms()):
+            if revoked.id not in self._revoked:
+                self._revoked[revoked.id] = revoked.expires_at
+                if revoked.id in tokens:
+                    self._on_end(Ended(tokens[revoked.id], "", revoked.id, revoked.expires_at))
+        emails = sorted(set(tokens.values()))
+        for start in range(0, len(emails), _PAGE):
+            await self._catch_up_with(emails[start : start + _PAGE])
+
+    async def _catch_up_with(self, emails: Sequence[str]) -> None:
         users = {user.email: user for user in await self._storage.users_by_email(emails)}
         for email in emails:
             user = users.get(email)
             generation = _NO_GENERATION if user is None else user.generation
             self._on_end(Ended(email, "" if user is None else user.id, generation=generation))
-        for token in await self._storage.revoked_tokens(now_ms()):
-            if token.id not in self._revoked:
-                self._revoked[token.id] = token.expires_at
-                for email in emails:
-                    self._on_end(Ended(email, "", token.id, token.expires_at))
 
     async def authenticate(self, token: str) -> Session:
         """Whose token this is; `Unauthenticated` where it is none, expired or revoked."""

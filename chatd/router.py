@@ -371,6 +371,8 @@ class ChatRouter:
 
     def hear_receipt(self, advance: Advance) -> None:
         """A mark moved, here or elsewhere."""
+        if advance.kind is ReceiptKind.DELIVERED:
+            self._latency.confirmed(advance.conversation, advance.user, advance.seq, advance.at)
         frame = None
         for sender in advance.senders:
             for connection in self._registry.of_user_carrying(sender, advance.conversation):

@@ -446,3 +446,39 @@ async def test_renewing_a_hash_never_brings_an_old_password_back(
     with pytest.raises(BadCredentials):
         await office.sign_in(password=PASSWORD)
     await office.sign_in(password=NEW)
+
+
+# -- several servers -------------------------------------------------------------------------------
+
+
+async def test_what_another_server_ended_is_found_in_the_store(
+    io_loop: Any, office: Office
+) -> None:
+    """Seen to fail with the revoked tokens, or the generations, left out of ``catch_up``."""
+    bob = (await office.sign_in(BOB)).token.claims
+    signed_out, first = await office.session(), (await office.sign_in()).token.claims
+    elsewhere = office.accounts
+    here = office.open()
+    await here.start()
+    tokens = {signed_out.claims.token_id: ANN, first.token_id: ANN, bob.token_id: BOB}
+    await here.catch_up(tokens)
+    assert not any(
+        ended.ends(claims.token_id, claims.generation)
+        for ended in office.ended
+        for claims in (signed_out.claims, first)
+        if ended.email == ANN
+    )
+    await elsewhere.sign_out(signed_out)
+    office.ended.clear()
+    await here.catch_up(tokens)
+    ended = [one for one in office.ended if one.token_id]
+    assert [(one.email, one.token_id) for one in ended] == [(ANN, signed_out.claims.token_id)]
+    assert here.is_ended(signed_out.claims)
+
+    session = await office.session()
+    await elsewhere.change_password(session, PASSWORD, NEW)
+    office.ended.clear()
+    await here.catch_up(tokens)
+    by_address = {one.email: one for one in office.ended}
+    assert by_address[ANN].ends(first.token_id, first.generation)
+    assert not by_address[BOB].ends(bob.token_id, bob.generation)

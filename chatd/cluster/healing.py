@@ -23,7 +23,6 @@ from chatd.models import (
 )
 
 _AT_ONCE: Final = 8
-_PAGE: Final = 500
 _RETRY_SECONDS: Final = 1.0
 _FURTHEST_BACK: Final = 100
 """Messages of a conversation that nothing is known of here."""
@@ -98,7 +97,8 @@ class Healer:
         if EVERYBODY in shards:
             self._directory.forget()
             await self._storage.forget()
-            await self._sessions()
+            tokens = {one.login.token_id: one.user for one in self._registry}
+            await self._accounts.catch_up(tokens)
             await self._each(self._memberships, list(self._registry.online_users()))
         groups = [name for name in self._registry.groups() if shard_of_group(name) in shards]
         users = [name for name in self._registry.online_users() if shard_of_user(name) in shards]
@@ -184,9 +184,3 @@ class Healer:
         for group in now - before:
             self._router.hear_joined(group, user)
             await self.joined(group, user)
-
-    async def _sessions(self) -> None:
-        """End what lives by tokens that are good no more."""
-        emails = sorted(self._registry.online_users())
-        for start in range(0, len(emails), _PAGE):
-            await self._accounts.catch_up(emails[start : start + _PAGE])
