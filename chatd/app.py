@@ -1,4 +1,4 @@
-"""The composition root: build the server from its settings, start it, drain it, stop it."""
+"""The server's life: start it, drain it, stop it; and what it answers at which address."""
 
 from __future__ import annotations
 
@@ -7,54 +7,26 @@ import contextlib
 import json
 import re
 from collections.abc import Awaitable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-from chatd.accounts import Accounts, Ended, SignupPolicy
 from chatd.admin_socket import AdminSocket
-from chatd.administration import Administration
-from chatd.cluster.rooms import Rooms
-from chatd.connection import Connection, Flusher
-from chatd.deployment import dangers, refuse_debugging, refuse_open_cluster
-from chatd.directory import Directory
-from chatd.erasure import Erasure
-from chatd.errors import CloseCode, Unavailable
-from chatd.export import Exports
+from chatd.building import NEWCOMERS, Building
+from chatd.deployment import dangers
+from chatd.errors import Unavailable
 from chatd.handlers import auth, groups, health, me, messages, pages, users
 from chatd.handlers import socket as sockets
 from chatd.handlers.admin import admin_application
 from chatd.handlers.api import ApiHandler
 from chatd.handlers.base import GuardedHandler, NothingHere, Route
-from chatd.handlers.services import OpenRequests, OpenSockets, ServerState, Services
-from chatd.ids import HttpSource, LocalSource, UuidPool, UuidSource
-from chatd.journal import MessageJournal
 from chatd.keepalive import KeepAlive
-from chatd.keys import KeyRing
-from chatd.limits import Buckets
 from chatd.listener import BoundedServer, Listener
-from chatd.logs import Logger, Threshold, make_logger
-from chatd.metrics import Metrics, watch_loop
-from chatd.neighbours import Alone, Neighbours
+from chatd.logs import Logger
+from chatd.metrics import watch_loop
 from chatd.openapi import Documented, asyncapi_document, openapi_document
-from chatd.presence import PresenceBoard
-from chatd.receipts import Receipts
-from chatd.registry import ConnectionRegistry
-from chatd.reload import Reloader
-from chatd.replay import Replayer
-from chatd.retention import Ages, Retention
-from chatd.roster import Roster
-from chatd.router import ChatRouter
-from chatd.security import Passwords, Tokens
-from chatd.sentry import reporter
-from chatd.settings import Origins, Settings
-from chatd.storage import open_storage
-from chatd.storage.timed import timed
-
-if TYPE_CHECKING:
-    from chatd.cluster.cluster import Cluster
+from chatd.settings import Settings
 
 ROUTES: Final[list[Route]] = [
     *pages.ROUTES,
@@ -67,14 +39,11 @@ ROUTES: Final[list[Route]] = [
     *sockets.ROUTES,
 ]
 
-_LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
 _POOL_SECONDS: Final = 2.0
 _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 4.0
 """Seconds until a storage that could not be opened is tried again."""
-_NEWCOMERS: Final = 4
-_LIMITED_KEYS: Final = 100_000
 
 
 def documented_operations() -> Documented:
@@ -86,76 +55,18 @@ def documented_operations() -> Documented:
     }
 
 
-def served_hosts(settings: Settings) -> frozenset[str]:
-    """The Host names this server answers for."""
-    if settings.server.allowed_hosts:
-        return frozenset(settings.server.allowed_hosts)
-    host = settings.server.host.lower()
-    bound = f"[{host}]" if ":" in host else host
-    return frozenset({bound}) | (_LOOPBACK_HOSTS if bound in _LOOPBACK_HOSTS else frozenset())
-
-
 class App:
     """One chatd server."""
 
     def __init__(self, settings: Settings, log: Logger | None = None) -> None:
-        """Builds everything and starts nothing; needs a running event loop.
-
-        Raises what makes a start impossible: a storage URL or key file that can't be used, a
-        set-up that is refused.
-        """
-        refuse_debugging(settings, debugging=asyncio.get_running_loop().get_debug())
-        refuse_open_cluster(settings)
+        """Builds everything and starts nothing: see `Building`."""
+        building = Building(settings, log)
         self.settings = settings
-        self.threshold = Threshold(settings.logging.level)
-        self.log = log or make_logger(settings.logging.format, self.threshold)
-        dsn = settings.logging.sentry_dsn
-        self.metrics = (
-            Metrics(self.log, reporter(dsn.get_secret_value())) if dsn else Metrics(self.log)
-        )
-        self.state = ServerState(settings)
-        settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.storage = timed(
-            open_storage(settings.storage.url, settings.storage.data_dir),
-            self.metrics.storage_called,
-        )
-        self.registry = ConnectionRegistry()
-        self.ids = UuidPool(
-            self._uuid_source(),
-            batch=settings.uuids.batch,
-            low_water=settings.uuids.low_water,
-            on_fallback=self.metrics.uuid_fallbacks.inc,
-            log=self.log,
-        )
-        self.passwords = Passwords()
-        auth_, limits = settings.auth, settings.limits
-        keys = KeyRing.open(settings.key_path)
-        self.tokens = Tokens(keys, auth_.issuer, auth_.token_seconds)
-        self.sign_ins = _per_minute(limits.sign_in_per_minute)
-        self.failures = _per_minute(limits.sign_in_failures_per_minute)
-        self.sends = Buckets(limits.send_per_second, limits.send_burst, _LIMITED_KEYS)
-        self.journal = MessageJournal(self.storage, self.metrics)
-        self.cluster = self._cluster()
-        self.neighbours: Neighbours = self.cluster or Alone()
-        self.roster = Roster(self.registry, self.neighbours)
-        self.presence = PresenceBoard(
-            self.registry, self.roster, self.storage, limit=settings.limits.presence
-        )
-        self.services = self._services()
-        if self.cluster is not None:
-            self.cluster.attach(self._rooms(), self.presence.edge)
-        self.receipts: Receipts = self.services.router.receipts
-        self.administration = Administration(
-            storage=self.storage,
-            accounts=self.services.accounts,
-            erasure=self.services.erasure,
-            exports=self.services.exports,
-            router=self.services.router,
-            passwords=self.passwords,
-            tokens=self.tokens,
-            ids=self.ids,
-            is_online=self.roster.is_online,
-        )
+        self.building = building
+        self.log, self.metrics, self.state = building.log, building.metrics, building.state
+        self.storage, self.registry = building.storage, building.registry
+        self.journal, self.services = building.journal, building.services
+        self.cluster, self.administration = building.cluster, building.administration
         self._admin_socket = AdminSocket(
             settings.storage.data_dir, admin_application(self.services, self.administration)
         )
@@ -166,147 +77,6 @@ class App:
         self._server: HTTPServer | None = None
         self._listener: Listener | None = None
         self._stopped = False
-        self._gauges()
-
-    def _uuid_source(self) -> UuidSource:
-        url = self.settings.uuids.source
-        return LocalSource() if url == "local" else HttpSource(url, _fetch)
-
-    def _cluster(self) -> Cluster | None:
-        """The servers beside this one, where the settings name a way to them."""
-        settings = self.settings.cluster
-        if settings.nats_url is None:
-            return None
-        try:
-            from chatd.cluster.join import join_cluster  # noqa: PLC0415
-        except ImportError:
-            raise ValueError(
-                "cluster.nats_url needs the client for NATS: pip install 'chatd[cluster]'"
-            ) from None
-        return join_cluster(settings, self.metrics, self.tokens.fingerprints)
-
-    def _rooms(self) -> Rooms:
-        services = self.services
-        return Rooms(
-            storage=services.storage,
-            registry=services.registry,
-            router=services.router,
-            accounts=services.accounts,
-            directory=services.directory,
-        )
-
-    def _services(self) -> Services:
-        settings, limits = self.settings, self.settings.limits
-        directory = Directory(self.storage, self.neighbours)
-        router = ChatRouter(
-            storage=self.storage,
-            registry=self.registry,
-            journal=self.journal,
-            directory=directory,
-            ids=self.ids,
-            send_limit=self.sends,
-            observer=self.metrics,
-            neighbours=self.neighbours,
-            text_chars=limits.text_chars,
-        )
-        newcomers = asyncio.Semaphore(_NEWCOMERS)
-        accounts = self._accounts()
-        return Services(
-            state=self.state,
-            storage=self.storage,
-            accounts=accounts,
-            router=router,
-            journal=self.journal,
-            registry=self.registry,
-            roster=self.roster,
-            neighbours=self.neighbours,
-            directory=directory,
-            exports=Exports(self.storage),
-            erasure=Erasure(
-                storage=self.storage,
-                accounts=accounts,
-                directory=directory,
-                router=router,
-                journal=self.journal,
-                ids=self.ids,
-            ),
-            sockets=OpenSockets(),
-            requests=OpenRequests(),
-            presence=self.presence,
-            newcomers=newcomers,
-            replayer=Replayer(
-                self.storage,
-                router.receipts.claim,
-                router.seen,
-                limit=limits.replay,
-                turns=newcomers,
-            ),
-            flusher=Flusher(
-                asyncio.get_running_loop(),
-                outbox_limit=limits.outbox_bytes,
-                receipt_interval=settings.websocket.receipt_interval_ms / 1000,
-                on_confirmed=router.confirmed,
-                on_slow_consumer=self._slow_consumer,
-                on_ended=self.registry.remove,
-            ),
-            ids=self.ids,
-            calls=Buckets(limits.call_per_second, limits.call_burst, _LIMITED_KEYS),
-            metrics=self.metrics,
-            log=self.log,
-            hosts=served_hosts(settings),
-        )
-
-    def _accounts(self) -> Accounts:
-        auth_ = self.settings.auth
-        return Accounts(
-            storage=self.storage,
-            passwords=self.passwords,
-            tokens=self.tokens,
-            ids=self.ids,
-            signup=SignupPolicy(
-                open=auth_.signup == "open",
-                domains=frozenset(auth_.signup_domains if auth_.signup == "domains" else ()),
-            ),
-            sign_ins=self.sign_ins,
-            failures=self.failures,
-            on_end=self._end_sessions,
-            neighbours=self.neighbours,
-        )
-
-    def _end_sessions(self, ended: Ended) -> None:
-        for connection in list(self.registry.of_user(ended.email)):
-            if ended.ends(connection.login.token_id, connection.login.generation):
-                connection.end(CloseCode.UNAUTHENTICATED, "signed out", reconnect=False)
-
-    def _slow_consumer(self, connection: Connection) -> None:
-        self.log.warning(
-            "socket.slow_consumer", connection_id=connection.id, waiting=connection.waiting
-        )
-
-    def _gauges(self) -> None:
-        gauge = self.metrics.gauge
-        gauge("chatd_connections", "WebSockets open.", lambda: len(self.registry))
-        gauge("chatd_users_online", "Users on line.", lambda: len(self.registry.online_users()))
-        gauge("chatd_journal_waiting", "Entries the journal holds.", lambda: len(self.journal))
-        gauge("chatd_uuid_pool_level", "Message ids ready.", lambda: self.ids.level)
-        gauge("chatd_outbox_bytes", "Bytes that wait for clients to read.", self._outbox_bytes)
-
-    def _outbox_bytes(self) -> int:
-        return sum(connection.waiting for connection in self.registry)
-
-    def reloader(self, origins: Origins) -> Reloader:
-        """What reads the settings again while the server runs."""
-        return Reloader(
-            origins,
-            self.services,
-            self.threshold,
-            self.tokens,
-            sign_ins=self.sign_ins,
-            failures=self.failures,
-            sends=self.sends,
-        )
-
-    # -- the life of the server --------------------------------------------------------------
 
     async def start(self) -> str:
         """Listen and open the storage; returns the address to connect to.
@@ -320,10 +90,10 @@ class App:
             pong_seconds=self.settings.websocket.pong_seconds,
         )
         for coroutine in (
-            self.ids.run(),
+            self.building.ids.run(),
             self.journal.run_forever(),
-            self.receipts.run_forever(),
-            self.presence.run_forever(),
+            self.building.receipts.run_forever(),
+            self.services.presence.run_forever(),
             keep_alive.run_forever(),
             watch_loop(self.metrics.loop_was_late),
         ):
@@ -360,15 +130,11 @@ class App:
         if self.cluster is not None:
             self.cluster.start(epoch)
         self._run(self.services.erasure.finish_in_time(self.metrics.failed))
-        self._run(self._retention().run_forever())
+        self._run(self.building.retention().run_forever())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ids.ready(), _POOL_SECONDS)
+            await asyncio.wait_for(self.building.ids.ready(), _POOL_SECONDS)
         self.state.ready = True
         self.log.info("server.started", url=self._url, storage=self.storage.promise)
-
-    def _retention(self) -> Retention:
-        kept = self.settings.retention
-        return Retention(self.storage, Ages(kept.days, kept.groups), self.metrics)
 
     def _open_admin_socket(self) -> None:
         try:
@@ -486,7 +252,7 @@ class App:
 
     async def _everybody_gone(self) -> None:
         """Return once those who stood in line have been refused, and no socket is open."""
-        for _ in range(_NEWCOMERS):
+        for _ in range(NEWCOMERS):
             await self.services.newcomers.acquire()
         await self.services.sockets.gone()
 
@@ -515,14 +281,14 @@ class App:
         await self._within(max(1, ends_at - 1 - now()), self._store_the_last())
         if self.cluster is not None:
             await self._within(1, self.cluster.close())
-        self.passwords.close()
+        self.building.passwords.close()
         await self._within(max(1, ends_at - now()), self.storage.close())
         if self.state.epoch:
             self.log.info("server.stopped")
 
     async def _store_the_last(self) -> None:
-        await self.receipts.flush()
-        await self.presence.store()
+        await self.building.receipts.flush()
+        await self.services.presence.store()
 
 
 def pattern(path: str) -> str:
@@ -537,12 +303,3 @@ def _drained_body(limit: int) -> int:
     its connection isn't reset meanwhile. Beyond this Tornado closes.
     """
     return limit + (1 << 20) if limit else 1 << 30
-
-
-def _per_minute(limit: int) -> Buckets:
-    return Buckets(limit / 60, limit, _LIMITED_KEYS)
-
-
-async def _fetch(url: str) -> bytes:
-    response = await AsyncHTTPClient().fetch(url, request_timeout=10)
-    return response.body

@@ -21,7 +21,8 @@ async def serve(origins: Origins, announce: Callable[[str, Storage], None]) -> N
     accepted.
     """
     app = App(origins.load())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloader(origins).reload)
+    reloader = app.building.reloader(origins)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     release_logs = capture_library_logs(app.log)
     try:
         url = await app.start()

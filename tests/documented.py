@@ -135,7 +135,7 @@ def failures(server: App) -> Iterator[str]:
 async def chat(io_loop: object, server: App) -> AsyncIterator[DocumentedChat]:
     """The server, started; at the end nothing may have gone wrong inside it."""
     # argon2 is slow on purpose, and tests sign in all the time.
-    server.passwords._context.update(argon2__memory_cost=8, argon2__time_cost=1)
+    server.building.passwords._context.update(argon2__memory_cost=8, argon2__time_cost=1)
     chat = DocumentedChat(await server.start())
     await chat.read_document()
     yield chat

@@ -19,6 +19,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("commands", "process"),
     ("app",),
     ("client",),
+    ("building",),
     ("deployment", "reload"),
     ("handlers",),
     ("cluster",),
@@ -59,6 +60,7 @@ DRIVERS: Final[Mapping[str, Sequence[str]]] = {
     "tornado": (
         "chatd.admin_socket",
         "chatd.app",
+        "chatd.building",
         "chatd.channel",
         "chatd.client.http",
         "chatd.client.socket",

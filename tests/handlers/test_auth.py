@@ -108,7 +108,7 @@ async def test_where_sign_up_is_closed_only_those_with_an_account_get_in(
 ) -> None:
     refused = await sign_in(chat, "eve@example.org")
     assert (refused.status, refused.body["code"]) == (403, "signup_closed")
-    password_hash = await server.passwords.hash(PASSWORD)
+    password_hash = await server.building.passwords.hash(PASSWORD)
     ann = User("u1", "ann@example.org", password_hash, created_at=now_ms())
     await server.storage.create_user(ann)
     assert (await sign_in(chat, "ann@example.org")).status == 200

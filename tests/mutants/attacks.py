@@ -97,7 +97,7 @@ ATTACKS: Final = (
     ),
     Mutant(
         "it-writes-where-it-stands",
-        "app.py",
+        "building.py",
         "settings.storage.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)",
         'open("/tmp/chatd.pid", "w").close(); settings.storage.data_dir.mkdir(exist_ok=True)',
         "tests/e2e/attacks/test_deployment.py::test_it_writes_to_its_data_folder_only",

@@ -106,7 +106,7 @@ def test_a_sound_set_up_is_not_nagged(
 def test_who_is_being_debugged_serves_this_machine_only(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
-    """Seen to fail with ``refuse_debugging`` not called in app.py."""
+    """Seen to fail with ``refuse_debugging`` not called in building.py."""
     folder, public = tmp_path / "public", ["--host", "0.0.0.0"]
     for done in (
         chatd(folder, *public, PYTHONASYNCIODEBUG="1"),
@@ -387,7 +387,7 @@ def as_nobody() -> list[str]:
 
 
 def test_it_runs_as_anybody_anywhere_and_without_a_home(folder: Path) -> None:
-    """Seen to fail with a file of the working directory opened for writing, in app.py."""
+    """Seen to fail with a file of the working directory opened for writing, in building.py."""
     data, command = folder / "data", as_nobody()
     data.mkdir(mode=0o700)
     if command:
@@ -406,7 +406,7 @@ def test_it_runs_as_anybody_anywhere_and_without_a_home(folder: Path) -> None:
 
 @pytest.mark.strace
 def test_it_writes_to_its_data_folder_only(folder: Path) -> None:
-    """Seen to fail with a file in /tmp opened for writing, in app.py."""
+    """Seen to fail with a file in /tmp opened for writing, in building.py."""
     data, calls = folder / "data", folder / "calls"
     environment = {
         **ENVIRONMENT,
