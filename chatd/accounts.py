@@ -19,7 +19,7 @@ from chatd.errors import (
     Unauthenticated,
     Unavailable,
 )
-from chatd.models import User, is_erased, now_ms
+from chatd.models import Ended, User, is_erased, now_ms
 from chatd.neighbours import Neighbours
 from chatd.news import SessionsEndedNews
 from chatd.security import Claims, IssuedToken, Passwords, Tokens
@@ -90,22 +90,6 @@ class _Familiar:
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
         return pair in self._pairs
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """Tokens of a user that are good no more: one, or all that are not of ``generation``."""
-
-    email: str
-    user_id: str
-    token_id: str | None = None
-    expires_at: int = 0
-    generation: int | None = None
-
-    def ends(self, token_id: str, generation: int) -> bool:
-        """Whether a token with this id, of this generation, is among them."""
-        if self.token_id is not None:
-            return token_id == self.token_id
-        return generation != self.generation
 
 
 OnEnd = Callable[[Ended], None]
@@ -248,15 +232,7 @@ class Accounts:
 
     def _end(self, ended: Ended) -> None:
         self.hear(ended)
-        self._neighbours.tell(
-            SessionsEndedNews(
-                email=ended.email,
-                user_id=ended.user_id,
-                token_id=ended.token_id,
-                expires_at=ended.expires_at,
-                generation=ended.generation,
-            )
-        )
+        self._neighbours.tell(SessionsEndedNews(ended))
 
     def hear(self, ended: Ended) -> None:
         """Tokens are good no more, by what was done here or elsewhere."""

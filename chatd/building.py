@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tornado.httpclient import AsyncHTTPClient
 
-from chatd.accounts import Accounts, Ended, SignupPolicy
+from chatd.accounts import Accounts, SignupPolicy
 from chatd.administration import Administration
 from chatd.cluster.rooms import Rooms
 from chatd.connection import Connection, Flusher
@@ -23,6 +23,7 @@ from chatd.keys import KeyRing
 from chatd.limits import Buckets
 from chatd.logs import Logger, Threshold, make_logger
 from chatd.metrics import Metrics
+from chatd.models import Ended
 from chatd.neighbours import Alone, Neighbours
 from chatd.presence import PresenceBoard
 from chatd.receipts import Receipts

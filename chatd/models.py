@@ -293,6 +293,22 @@ class Advance(msgspec.Struct, frozen=True):
     senders: frozenset[str]
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """Tokens of a user that are good no more: one, or all that are not of ``generation``."""
+
+    email: str
+    user_id: str
+    token_id: str | None = None
+    expires_at: int = 0
+    generation: int | None = None
+
+    def ends(self, token_id: str, generation: int) -> bool:
+        """Whether a token with this id, of this generation, is among them."""
+        if self.token_id is not None:
+            return token_id == self.token_id
+        return generation != self.generation
+
+
 class RevokedToken(msgspec.Struct, frozen=True):
     """The id of a token that is good no more, and until when that has to be known."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chatd.models import Conversation, ReceiptKind
+from chatd.models import Advance, Conversation, Ended
 
 
 class News(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -25,15 +25,9 @@ class StoredNews(News, frozen=True, array_like=True, tag="m"):
 
 
 class ReceiptNews(News, frozen=True, array_like=True, tag="r"):
-    """A mark moved: an `Advance`."""
+    """A mark moved."""
 
-    conversation: Conversation
-    user: str
-    kind: ReceiptKind
-    old: int
-    seq: int
-    at: int
-    senders: Sequence[str]
+    advance: Advance
 
 
 class ReadNews(News, frozen=True, array_like=True, tag="R"):
@@ -66,13 +60,9 @@ class GroupGoneNews(News, frozen=True, array_like=True, tag="G"):
 
 
 class SessionsEndedNews(News, frozen=True, array_like=True, tag="e"):
-    """Tokens are good no more: a `chatd.accounts.Ended`."""
+    """Tokens are good no more."""
 
-    email: str
-    user_id: str
-    token_id: str | None
-    expires_at: int
-    generation: int | None
+    ended: Ended
 
 
 class UserClosedNews(News, frozen=True, array_like=True, tag="c"):

@@ -357,17 +357,7 @@ class ChatRouter:
     def tell_receipt(self, advance: Advance) -> None:
         """A mark moved: tell those who wrote what it now covers, wherever they are."""
         self.hear_receipt(advance)
-        self._neighbours.tell(
-            ReceiptNews(
-                conversation=advance.conversation,
-                user=advance.user,
-                kind=advance.kind,
-                old=advance.old,
-                seq=advance.seq,
-                at=advance.at,
-                senders=sorted(advance.senders),
-            )
-        )
+        self._neighbours.tell(ReceiptNews(advance))
 
     def hear_receipt(self, advance: Advance) -> None:
         """A mark moved, here or elsewhere."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatd.accounts import Accounts, Ended, Session, SignIn, SignupPolicy
+from chatd.accounts import Accounts, Session, SignIn, SignupPolicy
 from chatd.errors import (
     BadCredentials,
     RateLimited,
@@ -18,7 +18,7 @@ from chatd.errors import (
 )
 from chatd.keys import KeyRing
 from chatd.limits import Buckets
-from chatd.models import User
+from chatd.models import Ended, User
 from chatd.neighbours import Alone
 from chatd.security import Passwords, Tokens, Verified
 from chatd.storage.memory import MemoryStorage

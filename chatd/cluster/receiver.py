@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import singledispatchmethod
 
-from chatd.accounts import Ended
 from chatd.cluster.healing import Healer
 from chatd.cluster.rooms import Rooms
 from chatd.cluster.sequencer import Sequencer
-from chatd.models import Advance
 from chatd.news import (
     GroupGoneNews,
     MembershipNews,
@@ -52,17 +50,7 @@ class Receiver:
 
     @hear.register
     def _(self, news: ReceiptNews) -> None:
-        self._rooms.router.hear_receipt(
-            Advance(
-                conversation=news.conversation,
-                user=news.user,
-                kind=news.kind,
-                old=news.old,
-                seq=news.seq,
-                at=news.at,
-                senders=frozenset(news.senders),
-            )
-        )
+        self._rooms.router.hear_receipt(news.advance)
 
     @hear.register
     def _(self, news: ReadNews) -> None:
@@ -86,15 +74,7 @@ class Receiver:
 
     @hear.register
     def _(self, news: SessionsEndedNews) -> None:
-        self._rooms.accounts.hear(
-            Ended(
-                email=news.email,
-                user_id=news.user_id,
-                token_id=news.token_id,
-                expires_at=news.expires_at,
-                generation=news.generation,
-            )
-        )
+        self._rooms.accounts.hear(news.ended)
 
     @hear.register
     def _(self, news: UserClosedNews) -> None:
