@@ -36,6 +36,7 @@ from chatd.news import (
     TypingNews,
 )
 
+_OUT_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 3.0
 _REST: Final = 10
 """How many times as long as a look took until the next: it must not be all that the store does."""
@@ -103,7 +104,6 @@ class Cluster:
             self._bus.want(shard, True)
         for coroutine in (
             self._bus.run_forever(),
-            self._bus.send_forever(),
             self._peers.watch_forever(),
             self._healer.run_forever(),
             self._pulse_forever(),
@@ -126,6 +126,7 @@ class Cluster:
             return
         self._post.add(EVERYBODY, self._pulse(leaving=True))
         self._post.flush()
+        await self._bus.drain()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -171,8 +172,6 @@ class Cluster:
         self._interest.change(shard_of_group(group), more=carried)
 
     def _want(self, shard: int, wanted: bool) -> None:
-        if not wanted:
-            self._peers.forget_shard(shard)
         if self._bus is not None:
             self._bus.want(shard, wanted)
 
@@ -183,11 +182,11 @@ class Cluster:
 
     async def _look_forever(self) -> None:
         """While NATS is out, the store is all there is to learn from."""
-        pause = _LOOK_SECONDS
         while True:
-            await asyncio.sleep(pause)
-            if self.out():
-                pause = max(_LOOK_SECONDS, _REST * await self._healer.look())
+            await asyncio.sleep(_OUT_SECONDS)
+            while self.out():
+                seconds = await self._healer.look()
+                await asyncio.sleep(max(_LOOK_SECONDS, _REST * seconds))
 
     def _pulse(self, *, leaving: bool = False) -> PulseNews:
         return PulseNews(
@@ -290,8 +289,10 @@ class Cluster:
 
 def _shards(news: AnyNews) -> Collection[int]:
     """Where those listen whom the news concerns."""
-    if isinstance(news, StoredNews | ReceiptNews | TypingNews):
+    if isinstance(news, StoredNews | TypingNews):
         return shards_of(news.conversation)
+    if isinstance(news, ReceiptNews):
+        return shards_of(news.advance.conversation)
     if isinstance(news, ReadNews):
         return (shard_of_user(news.user),)
     return (EVERYBODY,)
