@@ -20,6 +20,7 @@ from tests.deploy.promql import SCRAPED, reads
 CONF: Final = Path(__file__).parents[2] / "conf"
 ALERTS: Final = CONF / "prometheus" / "alerts.yml"
 PROMETHEUS: Final = CONF / "prometheus" / "prometheus.yml"
+PROMETHEUS_OF_A_CLUSTER: Final = CONF / "prometheus" / "prometheus.cluster.yml"
 DASHBOARD: Final = CONF / "grafana" / "chatd.json"
 OPERATIONS: Final = CONF.parent / "docs" / "operations.md"
 CASES: Final = Path(__file__).parent / "alerts_test.yml"
@@ -42,6 +43,8 @@ async def exported(io_loop: Any, tmp_path: Path) -> AsyncGenerator[Exported, Non
         await socket.say("Hello", to=ann.email)
         await socket.settle()
     app.metrics.failed("test.failed", ValueError("on purpose"))
+    app.metrics.cluster_changed("cluster.connected")
+    app.metrics.news_told("PulseNews")
     text = (await chat.call("GET", "/metrics")).body
     families = list(text_string_to_metric_families(text))
     without = [family.name for family in families if not family.samples]
@@ -94,6 +97,7 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() 
     [
         ["check", "rules", str(ALERTS)],
         ["check", "config", "--syntax-only", str(PROMETHEUS)],
+        ["check", "config", "--syntax-only", str(PROMETHEUS_OF_A_CLUSTER)],
         ["test", "rules", str(CASES)],
     ],
     ids=lambda command: " ".join(command[:2]),

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from chatd.app import ROUTES
+from chatd.deployment import refuse_open_cluster
 from chatd.handlers.health import MetricsHandler
 from chatd.keys import KeyRing
 from chatd.settings import Settings, load
@@ -31,7 +33,14 @@ KUBERNETES: Final = ("1.25", "1.34")
 
 ROLLING: Final = CHART / "values" / "rolling.yaml"
 CANARY: Final = CHART / "values" / "canary.yaml"
-CASES: Final = {"default": (), "rolling": (ROLLING,), "canary": (ROLLING, CANARY)}
+CLUSTER: Final = CHART / "values" / "cluster.yaml"
+CASES: Final = {
+    "default": (),
+    "rolling": (ROLLING,),
+    "canary": (ROLLING, CANARY),
+    "cluster": (CLUSTER,),
+    "canary of a cluster": (CLUSTER, CANARY),
+}
 """The values files of each."""
 
 Manifest = dict[str, Any]
@@ -226,8 +235,9 @@ def test_of_sqlite_there_is_one_server_at_a_time() -> None:
     assert kept["helm.sh/resource-policy"] == "keep"
 
 
-def test_rolling_has_another_server_before_one_goes() -> None:
-    made = Rendered("chatd", *options((ROLLING,)))
+@pytest.mark.parametrize("values", [ROLLING, CLUSTER], ids=lambda path: path.stem)
+def test_another_server_is_there_before_one_goes(values: Path) -> None:
+    made = Rendered("chatd", *options((values,)))
     strategy = made.one("Deployment")["spec"]["strategy"]
     assert strategy["type"] == "RollingUpdate"
     assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -250,8 +260,9 @@ def test_prometheus_gets_in_with_the_token_and_calls_it_chatd() -> None:
     assert {"targetLabel": "job", "replacement": "chatd"} in endpoint["relabelings"]
 
 
-def test_keys_that_the_chart_makes_are_keys(tmp_path: Path) -> None:
-    made = Rendered("chatd", *options((ROLLING,)))
+@pytest.mark.parametrize("values", [ROLLING, CLUSTER], ids=lambda path: path.stem)
+def test_keys_that_the_chart_makes_are_keys(values: Path, tmp_path: Path) -> None:
+    made = Rendered("chatd", *options((values,)))
     (volume,) = [one for one in made.pod["volumes"] if one["name"] == "keys"]
     secret = next(
         one
@@ -305,6 +316,68 @@ def test_a_canary_stands_beside_the_release_and_shares_its_secrets() -> None:
     assert used == made
     names = [{(m["kind"], m["metadata"]["name"]) for m in one.manifests} for one in (first, canary)]
     assert not names[0] & names[1]
+
+
+def test_servers_of_a_cluster_are_one() -> None:
+    made = Rendered("chatd", *options((CLUSTER,)))
+    settings = made.settings()
+    refuse_open_cluster(settings)
+    assert settings.cluster.nats_password is not None
+    ports = {
+        port["port"]
+        for rule in made.one("NetworkPolicy")["spec"]["egress"]
+        for port in rule["ports"]
+        if "to" in rule
+    }
+    assert ports == {27_017, urlsplit(settings.cluster.nats_url or "").port}
+    service, ingress = made.one("Service")["spec"], made.one("Ingress")["metadata"]
+    assert "sessionAffinity" not in service
+    assert not any("affinity" in name for name in ingress["annotations"])
+
+
+def test_servers_of_a_cluster_do_not_go_together() -> None:
+    """Seen to fail with constraints that select no pods."""
+    made = Rendered("chatd", *options((CLUSTER,)))
+    budget, deployment = made.one("PodDisruptionBudget")["spec"], made.one("Deployment")["spec"]
+    assert (deployment["replicas"], budget["maxUnavailable"]) == (3, 1)
+    labels = deployment["template"]["metadata"]["labels"].items()
+    spread = made.pod["topologySpreadConstraints"]
+    assert {one["topologyKey"] for one in spread} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    for one in spread:
+        selected = one["labelSelector"]["matchLabels"].items()
+        assert selected
+        assert selected <= labels
+
+
+def test_nats_has_the_password_that_the_chart_makes() -> None:
+    """By what values/cluster.yaml says about NATS's own chart."""
+    made = Rendered("chatd", *options((CLUSTER,)))
+    said = re.findall(r"<<'END'\n(.*?)#   END", CLUSTER.read_text(), re.DOTALL)[0]
+    nats = yaml.safe_load(re.sub("^#   ", "", said, flags=re.MULTILINE))
+    (user,) = nats["config"]["merge"]["authorization"]["users"]
+    (variable,) = re.findall(r"<< \$(\w+) >>", user["password"])
+    reference = nats["container"]["env"][variable]["valueFrom"]["secretKeyRef"]
+    secrets = {one["metadata"]["name"]: one for one in made.of("Secret")}
+    password = secrets[reference["name"]]["stringData"][reference["key"]]
+    settings = made.settings().cluster
+    assert settings.nats_password is not None
+    assert (user["user"], password) == (
+        settings.nats_user,
+        settings.nats_password.get_secret_value(),
+    )
+    assert len(password) > 20
+    chosen = Rendered("chatd", *options((CLUSTER,)), "--set", "secrets.natsPassword=7c4f0ab2")
+    given = chosen.settings().cluster.nats_password
+    assert given is not None
+    assert given.get_secret_value() == "7c4f0ab2"
+
+
+def test_a_server_without_nats_has_no_password_for_it() -> None:
+    made = Rendered("chatd", "--set", "secrets.natsPassword=7c4f0ab2")
+    assert made.settings().cluster.nats_password is None
 
 
 def test_another_setting_is_another_pod() -> None:

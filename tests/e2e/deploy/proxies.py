@@ -1,19 +1,20 @@
-"""The reverse proxies of conf/, as processes in front of a chatd: the examples as they stand, with
-no more than addresses, ports and files changed."""
+"""The reverse proxies of conf/, as processes in front of one chatd or several: the examples as they
+stand, with no more than addresses, ports and files changed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from tornado.httpclient import AsyncHTTPClient
@@ -24,7 +25,9 @@ from tests.mongod import free_port
 
 CONF: Final = Path(__file__).parents[3] / "conf"
 NGINX: Final = CONF / "nginx" / "chatd.conf"
+NGINX_CLUSTER: Final = CONF / "nginx" / "chatd-cluster.conf"
 CADDY: Final = CONF / "caddy" / "Caddyfile"
+CADDY_CLUSTER: Final = CONF / "caddy" / "Caddyfile.cluster"
 NAME: Final = "localhost"
 START_SECONDS: Final = 20
 
@@ -33,12 +36,15 @@ NGINX_PATIENCE: Final = "75s"
 
 
 class Proxy(ABC):
-    """A proxy that speaks TLS for the chatd at ``upstream``, from this machine to this machine."""
+    """A proxy that speaks TLS for the servers at these URLs, from this machine to this machine."""
 
-    def __init__(self, folder: Path, upstream: str, authority: Authority) -> None:
+    config: ClassVar[Path]
+    """The example."""
+
+    def __init__(self, folder: Path, servers: Sequence[str], authority: Authority) -> None:
         folder.mkdir()
         self.folder = folder
-        self.upstream = urlsplit(upstream).netloc
+        self.servers = [urlsplit(server).netloc for server in servers]
         self.authority = authority.certificate
         self.certificate = authority.issue(NAME)
         self.http, self.https = free_port(), free_port()
@@ -92,6 +98,8 @@ class Proxy(ABC):
 class Nginx(Proxy):
     """conf/nginx/chatd.conf within an nginx.conf as distributions have it."""
 
+    config = NGINX
+
     def command(self) -> list[str]:
         (self.folder / "chatd.conf").write_text(self._site())
         user = "user root;" if os.geteuid() == 0 else ""
@@ -107,9 +115,10 @@ class Nginx(Proxy):
         return [str(shutil.which("nginx")), "-c", str(main), "-p", str(self.folder)]
 
     def _site(self) -> str:
-        text = NGINX.read_text()
+        text = self.config.read_text()
+        examples = re.findall(r"^ *server (\S+:\d+)", text, re.MULTILINE)
         for old, new in {
-            "server 127.0.0.1:8080;": f"server {self.upstream};",
+            **dict(zip(examples, self.servers, strict=True)),
             "listen 80;": f"listen 127.0.0.1:{self.http};",
             "listen [::]:80;": "",
             "listen 443 ssl http2;": f"listen 127.0.0.1:{self.https} ssl http2;",
@@ -120,7 +129,7 @@ class Nginx(Proxy):
             "/var/log/nginx/": f"{self.folder}/",
         }.items():
             changed = [line for line in text.splitlines() if old in line]
-            assert changed, f"{NGINX.name} has no {old}"
+            assert changed, f"{self.config.name} has no {old}"
             assert all(line.endswith("# CHANGE") for line in changed), changed
             text = text.replace(old, new)
         # The one change that is not for a user to make: less patience, to be waited out.
@@ -135,14 +144,16 @@ class Nginx(Proxy):
 class Caddy(Proxy):
     """conf/caddy/Caddyfile with its variables set."""
 
+    config = CADDY
+
     def command(self) -> list[str]:
         caddy = str(shutil.which("caddy"))
-        return [caddy, "run", "--config", str(CADDY), "--adapter", "caddyfile"]
+        return [caddy, "run", "--config", str(self.config), "--adapter", "caddyfile"]
 
     def environment(self) -> Mapping[str, str]:
         return {
             "CHATD_HOST": NAME,
-            "CHATD_UPSTREAM": self.upstream,
+            "CHATD_UPSTREAM": " ".join(self.servers),
             "CHATD_TLS": f"tls {self.certificate} {self.certificate}",
             "CHATD_HTTP_PORT": str(self.http),
             "CHATD_HTTPS_PORT": str(self.https),
@@ -154,6 +165,18 @@ class Caddy(Proxy):
 
     def logged(self) -> str:
         return self.output.read_text()
+
+
+class NginxCluster(Nginx):
+    """conf/nginx/chatd-cluster.conf in its place."""
+
+    config = NGINX_CLUSTER
+
+
+class CaddyCluster(Caddy):
+    """conf/caddy/Caddyfile.cluster in its place."""
+
+    config = CADDY_CLUSTER
 
 
 SHORT_PATIENCE: Final = 6

@@ -21,7 +21,9 @@ from tests.certificates import Authority
 from tests.chat import Json, Socket, User
 from tests.e2e.deploy.proxies import (
     CADDY,
+    CADDY_CLUSTER,
     NGINX,
+    NGINX_CLUSTER,
     NGINX_PATIENCE,
     SHORT_PATIENCE,
     Caddy,
@@ -71,7 +73,7 @@ def proxy(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp(request.param) / "proxy"
-    with closing(PROXIES[request.param](folder, server.url, authority)) as made:
+    with closing(PROXIES[request.param](folder, [server.url], authority)) as made:
         made.start()
         yield made
 
@@ -308,8 +310,13 @@ async def test_no_log_of_a_proxy_has_a_token(
 
 @pytest.mark.parametrize(
     ("path", "setting"),
-    [(NGINX, "keepalive_timeout"), (CADDY, "keepalive")],
-    ids=["nginx", "caddy"],
+    [
+        (NGINX, "keepalive_timeout"),
+        (CADDY, "keepalive"),
+        (NGINX_CLUSTER, "keepalive_timeout"),
+        (CADDY_CLUSTER, "keepalive"),
+    ],
+    ids=["nginx", "caddy", "nginx of a cluster", "caddy of a cluster"],
 )
 def test_the_proxy_ends_kept_connections_before_chatd_does(path: Path, setting: str) -> None:
     ((seconds),) = re.findall(rf"^\s*{setting} (\d+)s;?$", path.read_text(), re.MULTILINE)

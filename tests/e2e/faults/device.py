@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -43,16 +44,18 @@ class Device:
         name: str = "",
         *,
         url: str | None = None,
+        tls: ssl.SSLContext | None = None,
         resume: bool = False,
         fetch_after: float = 0,
     ) -> None:
         """``url``: where sockets connect, the server itself where it is None; a list of servers
-        or a proxy may be set later. ``resume``: it keeps cursors and names them on connecting,
-        else it leaves what it missed to the server. ``fetch_after``: seconds until it pages
-        through a gap."""
+        or a proxy may be set later. ``tls``: whom to trust where that speaks TLS. ``resume``: it
+        keeps cursors and names them on connecting, else it leaves what it missed to the server.
+        ``fetch_after``: seconds until it pages through a gap."""
         self.user = user
         self.log = Log(user.email, name or user.email)
         self.url = url
+        self._tls = tls
         self.connection = 0
         self.ready = asyncio.Event()
         self.refused: set[str] = set()
@@ -109,7 +112,7 @@ class Device:
         socket = _Socket(uri, self.user.token, self._on_frame)
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: socket, parts.hostname, parts.port)
+            await loop.create_connection(lambda: socket, parts.hostname, parts.port, ssl=self._tls)
             self._socket = socket
             code = await socket.closed
             retry_after = socket.retry_after
