@@ -242,7 +242,11 @@ class Building:
         gauge("chatd_users_online", "Users on line.", lambda: len(self.registry.online_users()))
         gauge("chatd_journal_waiting", "Entries the journal holds.", lambda: len(self.journal))
         gauge("chatd_uuid_pool_level", "Message ids ready.", lambda: self.ids.level)
+        gauge("chatd_cluster_out", "What does not work between servers.", self._cluster_out)
         gauge("chatd_outbox_bytes", "Bytes that wait for clients to read.", self._outbox_bytes)
+
+    def _cluster_out(self) -> int:
+        return len(self.neighbours.out())
 
     def _outbox_bytes(self) -> int:
         return sum(connection.waiting for connection in self.registry)
