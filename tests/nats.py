@@ -75,6 +75,13 @@ class NatsServer:
         assert self._process is not None
         self._process.wait(START_SECONDS)
 
+    def mend(self) -> None:
+        """Have it run, whatever was done to it."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        else:
+            self.thaw()
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

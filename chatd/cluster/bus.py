@@ -1,10 +1,11 @@
-"""The way to NATS: one connection, which comes back by itself, and a subject for each shard."""
+"""The way to NATS: one connection, made anew when it is lost, and a subject for each shard."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,12 +19,15 @@ from nats.aio.subscription import Subscription
 from chatd.cluster.shards import EVERYBODY
 
 _CONNECT_SECONDS: Final = 2
-_RECONNECT_SECONDS: Final = 1
-_PING_SECONDS: Final = 2
+_RECONNECT_SECONDS: Final = 0.5
+_PING_SECONDS: Final = 1
 _UNANSWERED_PINGS: Final = 2
-_FLUSH_SECONDS: Final = 2.0
-_MOST_WAITING: Final = 10_000
-"""Packets; what is more is dropped, and the others see by their numbers that it is missing."""
+_LOOK_SECONDS: Final = 0.25
+_FLUSH_SECONDS: Final = 2
+_END_SECONDS: Final = 0.4
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""What may wait to be sent, or of one shard to be heard; what is more is dropped, and found
+missing by the numbers of the packets."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -67,9 +71,23 @@ class Observer(Protocol):
         """Something may have gone by before it was listened to."""
 
 
+class _Client(Client):
+    """One that does not say who it is without TLS, where TLS is asked for."""
+
+    def _connect_command(self) -> bytes:
+        if "tls" in self.options and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("this NATS does not ask for TLS: it may not be the one meant")
+        return super()._connect_command()
+
+
 class Bus:
     """Publishes and hears bytes by shard. NATS may be out at any time: then nothing goes out,
-    nothing is heard, and nobody waits."""
+    nothing is heard, and nobody waits.
+
+    Each connection is a client of its own. One that comes back by itself says that it is there
+    before it listens, keeps for later what was to go out before it broke, and never comes back
+    from some of NATS's refusals.
+    """
 
     def __init__(
         self,
@@ -83,34 +101,54 @@ class Bus:
         self._prefix = prefix
         self._heard = heard
         self._observer = observer
-        self._client = Client()
+        self._client: Client | None = None
         self._subscriptions: dict[int, Subscription] = {}
         self._wanted: set[int] = {EVERYBODY}
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._waited_in_vain = False
-        self._outgoing: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(_MOST_WAITING)
+        self._outgoing: deque[tuple[int, bytes]] = deque()
+        self._outgoing_bytes = 0
+        self._to_send = asyncio.Event()
+        self._said: set[str] = set()
+        self._trouble = ""
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def connected(self) -> bool:
-        return self._client.is_connected
+        """Whether NATS is there, as far as is known, and was listened to when it came."""
+        return self._client is not None and self._client.is_connected
+
+    def _say(self, event: str, detail: str) -> None:
+        """Once, until there is a new connection: what is out stays so for many attempts."""
+        if event not in self._said:
+            self._said.add(event)
+            self._observer.bus_changed(event, detail)
 
     # -- out ---------------------------------------------------------------------------------
 
     def publish(self, shard: int, data: bytes) -> None:
         """Send, as soon as may be; what can't be sent now is dropped."""
-        if self.connected:
-            with contextlib.suppress(asyncio.QueueFull):
-                self._outgoing.put_nowait((shard, data))
+        if self.connected and self._outgoing_bytes + len(data) <= _MOST_BYTES:
+            self._outgoing.append((shard, data))
+            self._outgoing_bytes += len(data)
+            self._to_send.set()
 
-    async def send_forever(self) -> None:
-        """The coroutine that sends."""
-        while True:
-            shard, data = await self._outgoing.get()
+    async def _send_forever(self, client: Client) -> None:
+        # A client that has broken off may swallow that this is cancelled.
+        while client.is_connected:
+            await self._to_send.wait()
+            self._to_send.clear()
+            await self._send_all(client)
+
+    async def _send_all(self, client: Client) -> None:
+        while self._outgoing and client.is_connected:
+            shard, data = self._outgoing.popleft()
+            self._outgoing_bytes -= len(data)
             try:
-                await self._client.publish(self._subject(shard), data)
-            except (nats.errors.Error, OSError) as error:
-                self._observer.bus_changed("cluster.not_sent", repr(error))
+                await client.publish(self._subject(shard), data)
+            except Exception as error:
+                self._say("cluster.not_sent", repr(error))
 
     def _subject(self, shard: int) -> str:
         return f"{self._prefix}.{'all' if shard == EVERYBODY else shard}"
@@ -120,7 +158,8 @@ class Bus:
     def want(self, shard: int, wanted: bool) -> None:
         """Listen to a shard, or no longer."""
         (self._wanted.add if wanted else self._wanted.discard)(shard)
-        self._settled.clear()
+        if wanted:
+            self._settled.clear()
         self._changed.set()
 
     async def listening(self) -> None:
@@ -134,55 +173,20 @@ class Bus:
         except TimeoutError:
             self._waited_in_vain = True
 
-    async def run_forever(self) -> None:
-        """The coroutine that connects, and keeps what is listened to as it is wanted."""
-        await self._connect()
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self._subscribe()
-            except (nats.errors.Error, OSError) as error:
-                self._observer.bus_changed("cluster.not_listening", repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                self._changed.set()
-
-    async def _connect(self) -> None:
-        """The first time; later the client does it by itself."""
-        while True:
-            try:
-                await self._client.connect(
-                    **self._access.options(),
-                    no_echo=True,
-                    connect_timeout=_CONNECT_SECONDS,
-                    reconnect_time_wait=_RECONNECT_SECONDS,
-                    max_reconnect_attempts=-1,
-                    ping_interval=_PING_SECONDS,
-                    max_outstanding_pings=_UNANSWERED_PINGS,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_connected,
-                )
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                self._observer.bus_changed("cluster.unreachable", repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
-            else:
-                await self._on_connected()
-                return
-
-    async def _subscribe(self) -> None:
+    async def _subscribe(self, client: Client) -> None:
+        """Have the subscriptions as they are wanted; NATS has them when this returns."""
+        self._changed.clear()
         for shard in self._wanted - self._subscriptions.keys():
-            self._subscriptions[shard] = await self._client.subscribe(
-                self._subject(shard), cb=self._receiver(shard)
+            self._subscriptions[shard] = await client.subscribe(
+                self._subject(shard),
+                cb=self._receiver(shard),
+                pending_bytes_limit=_MOST_BYTES,
             )
         for shard in self._subscriptions.keys() - self._wanted:
             await self._subscriptions.pop(shard).unsubscribe()
-        await self._client.flush(int(_FLUSH_SECONDS))
-        if not self._changed.is_set():
+        await client.flush(_FLUSH_SECONDS)
+        if self._subscriptions.keys() >= self._wanted:
             self._settled.set()
-            if self._waited_in_vain:
-                self._waited_in_vain = False
-                self._observer.heard_late()
 
     def _receiver(self, shard: int) -> Callable[[Msg], Awaitable[None]]:
         async def receive(message: Msg) -> None:
@@ -190,26 +194,114 @@ class Bus:
 
         return receive
 
-    async def _on_error(self, error: Exception) -> None:
-        self._observer.bus_changed("cluster.failed", repr(error))
+    # -- the connection ----------------------------------------------------------------------
 
-    async def _on_disconnected(self) -> None:
-        self._settled.clear()
-        self._observer.bus_changed("cluster.disconnected", "")
+    async def run_forever(self) -> None:
+        """The coroutine that connects, again and again, and listens to what is wanted."""
+        while True:
+            try:
+                client = await self._connect()
+            except Exception as error:
+                self._say("cluster.unreachable", self._trouble or repr(error))
+            else:
+                await self._serve(client)
+            await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _on_connected(self) -> None:
-        self._changed.set()
-        url = self._client.connected_url
+    async def _connect(self) -> Client:
+        self._trouble = ""
+        client = _Client()
+        try:
+            await client.connect(
+                **self._access.options(),
+                no_echo=True,
+                allow_reconnect=False,
+                connect_timeout=_CONNECT_SECONDS,
+                reconnect_time_wait=0,
+                # Of each of the servers named; it has no way to say one.
+                max_reconnect_attempts=1,
+                ping_interval=_PING_SECONDS,
+                max_outstanding_pings=_UNANSWERED_PINGS,
+                flush_timeout=_FLUSH_SECONDS,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+            )
+        except BaseException:
+            self._end(client)
+            raise
+        return client
+
+    async def _serve(self, client: Client) -> None:
+        """Return once the connection is lost."""
+        sending = asyncio.create_task(self._send_forever(client))
+        try:
+            await self._subscribe(client)
+            self._client = client
+            self._say_connected(client)
+            while client.is_connected:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._changed.wait()
+                if self._changed.is_set():
+                    await self._subscribe(client)
+                    self._make_good()
+        except Exception as error:
+            self._say("cluster.not_listening", repr(error))
+        finally:
+            self._let_go(client)
+            sending.cancel()
+        self._observer.bus_changed("cluster.disconnected", self._trouble)
+
+    def _say_connected(self, client: Client) -> None:
+        self._said.clear()
+        self._trouble = ""
+        self._waited_in_vain = False
+        url = client.connected_url
         where = f"{url.hostname}:{url.port}" if url is not None else ""
         self._observer.bus_changed("cluster.connected", where)
 
-    async def close(self) -> None:
-        """Send what waits, and let go."""
-        while not self._outgoing.empty() and self.connected:
-            shard, data = self._outgoing.get_nowait()
-            await self._client.publish(self._subject(shard), data)
+    def _make_good(self) -> None:
+        if self._waited_in_vain and self._settled.is_set():
+            self._waited_in_vain = False
+            self._observer.heard_late()
+
+    def _let_go(self, client: Client) -> None:
+        self._client = None
+        self._settled.clear()
+        self._subscriptions.clear()
+        self._outgoing.clear()
+        self._outgoing_bytes = 0
+        self._end(client)
+
+    def _end(self, client: Client) -> None:
+        # It may wait for a peer that is gone, or has none of our TLS.
+        task = asyncio.create_task(_close(client))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._trouble = repr(error)
+        if self.connected:
+            self._say("cluster.failed", self._trouble)
+
+    async def _on_disconnected(self) -> None:
+        self._changed.set()
+
+    async def drain(self) -> None:
+        """Send what waits."""
+        client = self._client
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-            if self.connected:
-                await self._client.flush(1)
-        if not self._client.is_closed:
-            await self._client.close()
+            async with asyncio.timeout(_END_SECONDS):
+                if client is not None:
+                    await self._send_all(client)
+                    await client.flush(_FLUSH_SECONDS)
+
+    async def close(self) -> None:
+        """Let go, once `run_forever` has ended."""
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=_END_SECONDS)
+
+
+async def _close(client: Client) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await client.close()

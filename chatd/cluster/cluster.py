@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol
@@ -23,7 +24,8 @@ from chatd.cluster.shards import (
     shard_of_user,
     shards_of,
 )
-from chatd.models import Conversation, now_ms
+from chatd.errors import Unavailable
+from chatd.models import Advance, Conversation, group_of, now_ms
 from chatd.news import (
     AnyNews,
     AskNews,
@@ -88,14 +90,32 @@ class Cluster:
             tell=rooms.router.hear_stored,
             told=rooms.router.flush,
             beginning=self._beginning,
+            own=self._own,
+            gave_up=self._gave_up,
         )
         self._healer = Healer(rooms, self._sequencer, self.listening, self._observer)
         self._receiver = Receiver(rooms, self._sequencer, self._healer, self._observer.failed)
+        # What is stored here may be told elsewhere first, with what came behind it.
+        rooms.router.receipts._tell = self._tell_receipt
         rooms.registry.on_edge(self._person)
         rooms.registry.on_interest(self._carried)
 
     async def _beginning(self, conversation: Conversation, before: int) -> int:
         return await self._healer.beginning(conversation, before)
+
+    def _tell_receipt(self, advance: Advance) -> None:
+        self._healer.hear_receipt(advance)
+        self.tell(ReceiptNews(advance))
+
+    async def _own(self) -> None:
+        # What the store has of this server's is told by the time the journal comes to this.
+        with contextlib.suppress(Unavailable):
+            await self._rooms.router._journal.run(_nothing)
+
+    def _gave_up(self, conversation: Conversation) -> None:
+        asyncio.get_running_loop().call_later(
+            _LOOK_SECONDS, self._healer.lost, shards_of(conversation)
+        )
 
     def start(self, epoch: str) -> None:
         """Go to NATS. ``epoch``: the store's, by which those who share it find each other."""
@@ -165,11 +185,14 @@ class Cluster:
 
     def _person(self, user: str, online: bool) -> None:
         self._digest.change(user, came=online)
+        self._healer.person(user, online=online)
         self._interest.change(shard_of_user(user), more=online)
         self.tell(PeopleNews([user], []) if online else PeopleNews([], [user]))
 
     def _carried(self, group: str, carried: bool) -> None:
         self._interest.change(shard_of_group(group), more=carried)
+        if carried:
+            self._healer.begin(group)
 
     def _want(self, shard: int, wanted: bool) -> None:
         if self._bus is not None:
@@ -181,10 +204,11 @@ class Cluster:
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _look_forever(self) -> None:
-        """While NATS is out, the store is all there is to learn from."""
+        """While NATS is out, the store is all there is to learn from; so it is where others are
+        not heard there: it may be out for them, or in parts."""
         while True:
             await asyncio.sleep(_OUT_SECONDS)
-            while self.out():
+            while self.out() or not self._peers.complete():
                 seconds = await self._healer.look()
                 await asyncio.sleep(max(_LOOK_SECONDS, _REST * seconds))
 
@@ -292,7 +316,18 @@ def _shards(news: AnyNews) -> Collection[int]:
     if isinstance(news, StoredNews | TypingNews):
         return shards_of(news.conversation)
     if isinstance(news, ReceiptNews):
-        return shards_of(news.advance.conversation)
+        return _shards_of_writers(news.advance)
     if isinstance(news, ReadNews):
         return (shard_of_user(news.user),)
     return (EVERYBODY,)
+
+
+def _shards_of_writers(advance: Advance) -> Collection[int]:
+    """Where those listen who wrote what it covers; most marks are of one's own messages alone."""
+    if advance.senders and group_of(advance.conversation) is not None:
+        return shards_of(advance.conversation)
+    return {shard_of_user(one) for one in advance.senders}
+
+
+async def _nothing() -> None:
+    pass

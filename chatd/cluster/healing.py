@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from chatd.cluster.rooms import Rooms
 from chatd.cluster.sequencer import Sequencer
 from chatd.cluster.shards import EVERYBODY, shard_of_group, shard_of_user
-from chatd.errors import Unavailable
+from chatd.cluster.told import ToldReceipts
+from chatd.frames import encode, message_frame
 from chatd.heads import Heads
 from chatd.models import (
     Advance,
     Conversation,
-    Position,
+    Member,
+    Message,
+    Place,
     ReceiptKind,
     group_conversation,
     group_of,
-    other_of,
+    now_ms,
     pair_of,
 )
 
 _AT_ONCE: Final = 8
+_PAGE: Final = 500
 _RETRY_SECONDS: Final = 1.0
+_BACK: Final = 200
+_LEEWAY_MS: Final = 5_000
+"""As far as clocks are apart that nobody need correct."""
+_LAST_WRITTEN: Final = 200
+_END: Final = 2**53
 _FURTHEST_BACK: Final = 100
 """Messages of a conversation that nothing is known of here."""
 
@@ -55,6 +65,8 @@ class Healer:
         self._sequencer = sequencer
         self._listening = listening
         self._observer = observer
+        self.told = ToldReceipts()
+        self._since: dict[str, int] = {}
         self._ill: set[int] = set()
         self._wake = asyncio.Event()
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -88,7 +100,7 @@ class Healer:
         began = asyncio.get_running_loop().time()
         try:
             await self.heal(range(EVERYBODY + 1))
-        except Unavailable as error:
+        except Exception as error:
             self._observer.failed("cluster.not_healed", error)
         return asyncio.get_running_loop().time() - began
 
@@ -114,73 +126,161 @@ class Healer:
 
     # -- conversations -----------------------------------------------------------------------
 
+    def person(self, user: str, *, online: bool) -> None:
+        """A user has come here, or has gone."""
+        if online:
+            self._since[user] = now_ms()
+        else:
+            self._since.pop(user, None)
+
     async def beginning(self, conversation: Conversation, before: int) -> int:
         """Behind which seq a conversation begins here of which nothing was told before: where
-        those who are here stand, and not too far back."""
-        here = [
-            place.delivered_seq
+        those who are here stand, and not too far back; or where they came, if that is earlier."""
+        here = {
+            place.user: place.delivered_seq
             for place in await self._storage.places(conversation, limit=2)
             if pair_of(conversation) and self._registry.is_online(place.user)
-        ]
-        return max(min(here, default=before), before - _FURTHEST_BACK)
+        }
+        if not here:
+            return before
+        stand = max(min(here.values()), before - _FURTHEST_BACK)
+        since = min(self._since.get(user, now_ms()) for user in here) - _LEEWAY_MS
+        return min(stand, await self._end_at(conversation, before, since))
+
+    async def _end_at(self, conversation: Conversation, before: int, at: int) -> int:
+        """What was the last message at that time; ``before`` if that was not before it."""
+        while page := await self._storage.history(conversation, before_seq=before + 1, limit=_BACK):
+            old = [message.seq for message in page if message.sent_at < at]
+            if old:
+                return old[-1]
+            before = page[0].seq - 1
+        return before
 
     async def _group(self, name: str) -> None:
         conversation = group_conversation(name)
-        self._sequencer.reach(conversation, await self._storage.last_seq(conversation))
+        last = await self._storage.last_seq(conversation)
+        self._sequencer.reach(conversation, last)
+        await self._receipts(conversation)
 
     async def _pairs(self, user: str) -> None:
         for position in await self._storage.positions(user):
-            if group_of(position.conversation) is None:
+            if group_of(position.conversation) is None and position.last_seq:
                 self._sequencer.reach(position.conversation, position.last_seq)
-                await self._receipts(user, position)
+                await self._receipts(position.conversation)
 
-    async def _receipts(self, user: str, position: Position) -> None:
-        """Tell the user again how far the other side has got."""
-        conversation = position.conversation
-        other = other_of(conversation, user)
-        if other == user or not position.last_seq:
+    async def _receipts(self, conversation: Conversation) -> None:
+        """Tell those who are here and wrote last how far the others have got."""
+        wrote: dict[str, Message] = {}
+        for message in await self._storage.history(
+            conversation, before_seq=_END, limit=_LAST_WRITTEN
+        ):
+            if self._registry.is_online(message.sender):
+                wrote[message.sender] = message
+        if not wrote:
             return
-        for place in await self._storage.places(conversation, limit=2):
-            if place.user != other:
-                continue
-            for kind, seq in (
-                (ReceiptKind.DELIVERED, place.delivered_seq),
-                (ReceiptKind.READ, place.read_seq),
-            ):
-                await self._receipt(conversation, user, other, kind, seq)
+        after = ""
+        while places := await self._storage.places(conversation, after=after, limit=_PAGE):
+            # What this server is about to tell of them comes first.
+            await self._router.receipts.flush()
+            for place in places:
+                for message in wrote.values():
+                    self._receipt(message, place)
+            after = places[-1].user
 
-    async def _receipt(
-        self, conversation: Conversation, user: str, other: str, kind: ReceiptKind, seq: int
-    ) -> None:
-        """The user's last message that the mark covers has the time of it."""
-        covered = await self._storage.history(conversation, before_seq=seq + 1, limit=20)
-        for message in reversed(covered):
-            at = message.read_at if kind is ReceiptKind.READ else message.delivered_at
-            if message.sender == user and at is not None:
-                self._router.hear_receipt(
-                    Advance(conversation, other, kind, seq - 1, seq, at, frozenset({user}))
+    def _receipt(self, message: Message, place: Place) -> None:
+        """Tell who wrote this, if it is so, that somebody has it or has read it."""
+        if place.user == message.sender:
+            return
+        for kind, seq, at in (
+            (ReceiptKind.DELIVERED, place.delivered_seq, message.delivered_at),
+            (ReceiptKind.READ, place.read_seq, message.read_at),
+        ):
+            if seq >= message.seq:
+                self.hear_receipt(
+                    Advance(
+                        conversation=message.conversation,
+                        user=place.user,
+                        kind=kind,
+                        old=message.seq - 1,
+                        seq=seq,
+                        at=at or now_ms(),
+                        senders=frozenset({message.sender}),
+                    )
                 )
-                return
 
-    async def joined(self, group: str, user: str) -> None:
-        """A user who is here is in a group from now on: what was written since then is told."""
+    def hear_receipt(self, advance: Advance) -> None:
+        """Tell those of it who don't know it yet."""
+        fresh = self.told.fresh(advance)
+        if fresh is not None:
+            self._router.hear_receipt(fresh)
+
+    # -- memberships -------------------------------------------------------------------------
+
+    def begin(self, group: str) -> None:
+        """Somebody here carries a group that nobody here carried before."""
+        self._sequencer.begin(group_conversation(group), partial(self._end_of, group))
+
+    async def _end_of(self, group: str) -> int:
+        await self._listening()
+        return await self._storage.last_seq(group_conversation(group))
+
+    def joined(self, group: str, user: str) -> Awaitable[None]:
+        """A user who is here has just joined a group here: what was written since is told."""
+        conversation = group_conversation(group)
+        if self._heads.head(conversation) is None:
+            self._sequencer.begin(conversation, partial(self._place_of, group, user))
+        return self._catch_up(conversation)
+
+    async def _place_of(self, group: str, user: str) -> int:
         await self._listening()
         member = await self._storage.member(group, user)
-        if member is not None:
-            conversation = group_conversation(group)
-            self._heads.seen(conversation, member.delivered_seq)
-            self._sequencer.reach(conversation, await self._storage.last_seq(conversation))
+        return await self._end_of(group) if member is None else member.delivered_seq
+
+    async def _catch_up(self, conversation: Conversation) -> None:
+        await self._listening()
+        self._sequencer.reach(conversation, await self._storage.last_seq(conversation))
+
+    async def settle(self, group: str, user: str) -> None:
+        """What was told of a membership may be long past: have it here as the store has it."""
+        member = await self._storage.member(group, user)
+        known = self._registry.groups_of(user)
+        if member is not None and known is not None and group not in known:
+            await self._admit(member)
+        elif member is None and (known is None or group in known):
+            self._router.hear_left(group, user)
+
+    async def _admit(self, member: Member) -> None:
+        """Have a user who is here in a group from now on, and give them what others here were
+        told since they joined."""
+        group, user = member.group, member.email
+        conversation, reached = group_conversation(group), member.delivered_seq
+        while group in self._registry.groups():
+            head = self._heads.head(conversation)
+            if head is None or reached >= head:
+                break
+            page = await self._storage.history(
+                conversation, after_seq=reached, before_seq=head + 1, limit=_PAGE
+            )
+            self._give(user, page)
+            reached = page[-1].seq if page else head
+        self._router.hear_joined(group, user)
+        await self.joined(group, user)
+
+    def _give(self, user: str, page: Sequence[Message]) -> None:
+        for message in page:
+            frame = encode(message_frame(message))
+            for connection in self._registry.of_user_carrying(user, message.conversation):
+                connection.deliver(message.conversation, message.seq, frame)
 
     # -- people ------------------------------------------------------------------------------
 
     async def _memberships(self, user: str) -> None:
-        known = self._registry.groups_of(user)
-        if known is None:
-            return
-        now = set(await self._storage.group_names_of(user))
-        before = set(known)
-        for group in before - now:
-            self._router.hear_left(group, user)
-        for group in now - before:
-            self._router.hear_joined(group, user)
-            await self.joined(group, user)
+        """Where the store has it otherwise, and nobody joined or left meanwhile, it is right."""
+        differing: set[str] = set()
+        while (known := self._registry.groups_of(user)) is not None:
+            before = set(known)
+            differing = before ^ set(await self._storage.group_names_of(user))
+            if before == set(self._registry.groups_of(user) or ()):
+                break
+        for group in differing:
+            await self.settle(group, user)

@@ -13,6 +13,8 @@ from chatd.news import AskNews, PeopleNews, PulseNews
 PULSE_SECONDS: Final = 2.0
 _GONE_SECONDS: Final = 8.0
 """After so long without a packet a server counts as gone."""
+_MISSED_SECONDS: Final = 600.0
+"""For so long it may yet be there, cut off from NATS."""
 _LATE_SECONDS: Final = 0.5
 """A pulse may overtake what was sent before it to a shard."""
 _ASK_SECONDS: Final = 1.0
@@ -62,7 +64,8 @@ class _Peer:
     def __init__(self, now: float) -> None:
         self.heard_at = now
         self.asked_at = 0.0
-        self.numbers: dict[int, int] = {}
+        # Of packets to each shard: what is there before it is first heard counts as missed.
+        self.numbers = [0] * (SHARDS + 1)
         self.users: set[str] = set()
         self.digest = Digest()
         self.pulse: PulseNews | None = None
@@ -78,6 +81,7 @@ class Peers:
         self._listens = listens
         self._peers: dict[str, _Peer] = {}
         self._where: dict[str, set[str]] = {}
+        self._missed: dict[str, float] = {}
         self._now = asyncio.get_running_loop().time
 
     def online(self) -> Mapping[str, Collection[str]]:
@@ -87,33 +91,39 @@ class Peers:
     def servers(self) -> Collection[str]:
         return self._peers.keys()
 
+    def complete(self) -> bool:
+        """Whether there are others, and none of them fell silent a while ago: what such a one
+        stores, if it is cut off from NATS, nobody hears of."""
+        since = self._now() - _MISSED_SECONDS
+        self._missed = {server: at for server, at in self._missed.items() if at > since}
+        return bool(self._peers) and not self._missed
+
     # -- packets -----------------------------------------------------------------------------
 
     def packet(self, server: str, shard: int, number: int) -> None:
         """A packet has come; a hole in the numbers is told of."""
         peer = self._peer(server)
         peer.heard_at = self._now()
-        known = peer.numbers.get(shard)
-        if known is not None and number > known + 1:
+        known = peer.numbers[shard]
+        if number > known + 1:
             self._listener.lost({shard})
-        peer.numbers[shard] = max(number, known or 0)
+        peer.numbers[shard] = max(number, known)
 
     def _peer(self, server: str) -> _Peer:
         peer = self._peers.get(server)
         if peer is None:
             peer = self._peers[server] = _Peer(self._now())
+            self._missed.pop(server, None)
             self._listener.came(server)
         return peer
-
-    def forget_shard(self, shard: int) -> None:
-        """It is not listened to any more: what is sent there is not missed."""
-        for peer in self._peers.values():
-            peer.numbers.pop(shard, None)
 
     def pulse(self, server: str, pulse: PulseNews) -> None:
         """A server says how it stands."""
         peer = self._peer(server)
+        if len(pulse.sent) != len(peer.numbers):
+            return
         if pulse.leaving:
+            self._count(peer, pulse.sent)
             self._remove(server)
             return
         if peer.pulse is None or peer.pulse.keys != pulse.keys:
@@ -131,19 +141,20 @@ class Peers:
     def _compare(self, server: str, pulse: PulseNews) -> None:
         """Whether all that the server had sent by its pulse has come."""
         peer = self._peers.get(server)
-        if peer is None or len(pulse.sent) != SHARDS + 1:
+        if peer is None:
             return
-        lost = set()
-        for shard, sent in enumerate(pulse.sent):
-            if not self._listens(shard):
-                continue
-            if peer.numbers.setdefault(shard, sent) < sent:
-                peer.numbers[shard] = sent
-                lost.add(shard)
-        if lost:
-            self._listener.lost(lost)
+        self._count(peer, pulse.sent)
         if (peer.digest.people, peer.digest.bits) != (pulse.people, pulse.digest):
             self._ask(server, peer)
+
+    def _count(self, peer: _Peer, sent: Sequence[int]) -> None:
+        missed = {n for n, number in enumerate(sent) if peer.numbers[n] < number}
+        for shard in missed:
+            peer.numbers[shard] = sent[shard]
+        # What is sent to others only is not missed here.
+        lost = {shard for shard in missed if self._listens(shard)}
+        if lost:
+            self._listener.lost(lost)
 
     def _ask(self, server: str, peer: _Peer) -> None:
         now = self._now()
@@ -188,6 +199,7 @@ class Peers:
             long_ago = self._now() - _GONE_SECONDS
             for server in [name for name, one in self._peers.items() if one.heard_at < long_ago]:
                 self._remove(server)
+                self._missed[server] = self._now()
                 # What it stored last it may not have told anybody.
                 self._listener.lost(range(EVERYBODY + 1))
 

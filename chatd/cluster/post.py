@@ -8,7 +8,7 @@ from typing import Final
 
 from chatd.cluster.packets import Packet, encode_packet
 from chatd.cluster.shards import SHARDS
-from chatd.news import AnyNews, StoredNews
+from chatd.news import AnyNews, PeopleNews, StoredNews
 
 _MOST_BYTES: Final = 256 * 1024
 """Of frames in one packet; NATS takes 1 MiB unless it is told otherwise."""
@@ -47,9 +47,19 @@ def _parts(gathered: Sequence[AnyNews]) -> list[list[AnyNews]]:
     parts: list[list[AnyNews]] = [[]]
     size = 0
     for news in gathered:
-        size += _NEWS_BYTES + (len(news.frame) if isinstance(news, StoredNews) else 0)
-        if size > _MOST_BYTES and parts[-1]:
+        weight = _weight(news)
+        if size + weight > _MOST_BYTES and parts[-1]:
             parts.append([])
             size = 0
+        size += weight
         parts[-1].append(news)
     return parts
+
+
+def _weight(news: AnyNews) -> int:
+    if isinstance(news, StoredNews):
+        return _NEWS_BYTES + len(news.frame)
+    if isinstance(news, PeopleNews):
+        # Characters of an address may be up to four bytes each, but hardly ever are.
+        return _NEWS_BYTES + sum(2 + len(one) for one in (*news.came, *news.went))
+    return _NEWS_BYTES

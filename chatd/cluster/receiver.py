@@ -50,7 +50,7 @@ class Receiver:
 
     @hear.register
     def _(self, news: ReceiptNews) -> None:
-        self._rooms.router.hear_receipt(news.advance)
+        self._healer.hear_receipt(news.advance)
 
     @hear.register
     def _(self, news: ReadNews) -> None:
@@ -62,11 +62,13 @@ class Receiver:
 
     @hear.register
     def _(self, news: MembershipNews) -> None:
+        router, here = self._rooms.router, self._rooms.registry.is_online(news.user)
         if not news.joined:
-            self._rooms.router.hear_left(news.group, news.user)
-            return
-        self._rooms.router.hear_joined(news.group, news.user)
-        self.catch_up(news)
+            router.hear_left(news.group, news.user)
+        elif not here:
+            router.hear_joined(news.group, news.user)
+        if here:
+            self._start(self._healer.settle(news.group, news.user))
 
     @hear.register
     def _(self, news: GroupGoneNews) -> None:

@@ -37,11 +37,20 @@ class History(Protocol):
     ) -> list[Message]: ...
 
 
+async def _nothing() -> None:
+    pass
+
+
+Start = Callable[[], Awaitable[int]]
+"""Says behind which seq those who are here are to be told of a conversation."""
+
+
 class _Hole:
     """What is missing from a conversation, and what waits behind it."""
 
     def __init__(self) -> None:
         self.waiting: dict[int, Tell] = {}
+        self.start: Start | None = None
         self.last = 0
         """How far the store is known to go."""
 
@@ -57,14 +66,21 @@ class Sequencer:
         tell: Callable[[Message], None],
         told: Callable[[], None],
         beginning: Callable[[Conversation, int], Awaitable[int]],
+        own: Callable[[], Awaitable[None]] = _nothing,
+        gave_up: Callable[[Conversation], None] = lambda _: None,
     ) -> None:
         """``tell`` a message that the store gave; ``told`` follows when some were told late.
-        ``beginning``: behind which seq a conversation begins that nothing is known of here."""
+        ``beginning``: behind which seq a conversation begins that nothing is known of here.
+        ``own`` returns once all that this server has stored by now was handed to `take`: whoever
+        wrote it is to have the answer to it, and no copy. ``gave_up`` hears of a conversation
+        that may lack something for as long as nothing follows."""
         self._heads = heads
         self._storage = storage
         self._tell = tell
         self._told = told
         self._beginning = beginning
+        self._own = own
+        self._gave_up = gave_up
         self._holes: dict[Conversation, _Hole] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,6 +102,18 @@ class Sequencer:
             return seq == 1 or group_of(conversation) is not None
         return seq <= head + 1
 
+    def begin(self, conversation: Conversation, start: Start) -> None:
+        """From now on somebody here carries the conversation, whom what was told before does not
+        concern: nothing is told until it is known where they start."""
+        hole = self._holes.get(conversation)
+        if hole is None:
+            # What was told when somebody carried it before says nothing of now.
+            self._heads._heads.pop(conversation, None)
+            hole = self._open(conversation)
+        elif hole.start is None:
+            return
+        hole.start = start
+
     def reach(self, conversation: Conversation, seq: int) -> None:
         """The store has everything up to ``seq``: tell what has not been told of it."""
         head = self._heads.head(conversation)
@@ -102,28 +130,33 @@ class Sequencer:
         return hole
 
     async def _fill(self, conversation: Conversation, hole: _Hole) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(_GRACE_SECONDS)
-        ends_at = loop.time() + _PATIENCE_SECONDS
         try:
-            while not self._drain(conversation, hole):
-                try:
-                    await self._fetch(conversation, hole)
-                except Unavailable:
-                    if loop.time() >= ends_at:
-                        return
-                    await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_GRACE_SECONDS)
+            await self._close_hole(conversation, hole)
         finally:
             del self._holes[conversation]
             for seq in sorted(hole.waiting):
                 hole.waiting[seq]()
             self._told()
+            if hole.last > (self._heads.head(conversation) or 0):
+                self._gave_up(conversation)
+
+    async def _close_hole(self, conversation: Conversation, hole: _Hole) -> None:
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + _PATIENCE_SECONDS
+        while not self._drain(conversation, hole):
+            try:
+                await self._fetch(conversation, hole)
+            except Unavailable:
+                if loop.time() >= ends_at:
+                    return
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _drain(self, conversation: Conversation, hole: _Hole) -> bool:
         """Tell what waits and whose turn it is; whether nothing is missing any more."""
         head = self._heads.head(conversation)
         if head is None:
-            return False
+            return hole.start is None and not hole.waiting and not hole.last
         for seq in sorted(hole.waiting):
             if seq > head + 1:
                 break
@@ -134,11 +167,12 @@ class Sequencer:
 
     async def _fetch(self, conversation: Conversation, hole: _Hole) -> None:
         """Get what is missing in front of what waits, or up to where the store is known to go."""
+        await self._own()
+        if self._heads.head(conversation) is None:
+            await self._find_head(conversation, hole)
+            return
         first = min(hole.waiting, default=hole.last + 1)
         head = self._heads.head(conversation)
-        if head is None:
-            self._heads.seen(conversation, await self._beginning(conversation, first - 1))
-            return
         page = await self._storage.history(
             conversation, after_seq=head, before_seq=first, limit=_PAGE
         )
@@ -146,6 +180,14 @@ class Sequencer:
         if not page:
             # It was removed: there is nothing to wait for.
             self._heads.tell(conversation, first - 1)
+
+    async def _find_head(self, conversation: Conversation, hole: _Hole) -> None:
+        if hole.start is not None:
+            seq = await hole.start()
+        else:
+            first = min(hole.waiting, default=hole.last + 1)
+            seq = await self._beginning(conversation, first - 1)
+        self._heads.seen(conversation, seq)
 
     def _tell_page(self, page: Sequence[Message], hole: _Hole) -> None:
         for message in page:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.mutants.attacks import ATTACKS
+from tests.mutants.cluster import CLUSTER
 from tests.mutants.faults import FAULTS
 from tests.mutants.mutant import Mutant
 
-MUTANTS: Final = FAULTS + ATTACKS
+MUTANTS: Final = FAULTS + CLUSTER + ATTACKS
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SECONDS: Final = 600
