@@ -144,6 +144,7 @@ class Building:
             storage=services.storage,
             registry=services.registry,
             router=services.router,
+            journal=services.journal,
             accounts=services.accounts,
             directory=services.directory,
         )

@@ -32,6 +32,10 @@ class Heads:
         else:
             self._heads.setdefault(conversation, seq)
 
+    def forget(self, conversation: Conversation) -> None:
+        """What was told of it says nothing any more."""
+        self._heads.pop(conversation, None)
+
     def missed(self, conversation: Conversation, seq: int) -> int | None:
         """The first seq that is left out where ``seq`` is told next, if any."""
         head = self._heads.get(conversation, seq - 1)

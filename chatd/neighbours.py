@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from chatd.models import Conversation
+from chatd.models import Advance, Conversation
 from chatd.news import AnyNews
 
 
@@ -21,6 +21,10 @@ class Neighbours(Protocol):
     ) -> None:
         """A message of this server's is stored. Have ``tell`` called once everything before it
         has been told here, and the others told of it."""
+
+    def receipt(self, advance: Advance, tell: Callable[[Advance], None]) -> None:
+        """A mark moved here. Have ``tell`` called with what is news to those who are here, and the
+        others told of it."""
 
     def tell(self, news: AnyNews) -> None:
         """Tell the others."""
@@ -42,6 +46,9 @@ class Alone:
         self, conversation: Conversation, seq: int, frame: bytes, tell: Callable[[], None]
     ) -> None:
         tell()
+
+    def receipt(self, advance: Advance, tell: Callable[[Advance], None]) -> None:
+        tell(advance)
 
     def tell(self, news: AnyNews) -> None:
         pass

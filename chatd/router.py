@@ -54,7 +54,6 @@ from chatd.news import (
     GroupGoneNews,
     MembershipNews,
     ReadNews,
-    ReceiptNews,
     TypingNews,
 )
 from chatd.receipts import Receipts
@@ -356,8 +355,7 @@ class ChatRouter:
 
     def tell_receipt(self, advance: Advance) -> None:
         """A mark moved: tell those who wrote what it now covers, wherever they are."""
-        self.hear_receipt(advance)
-        self._neighbours.tell(ReceiptNews(advance))
+        self._neighbours.receipt(advance, self.hear_receipt)
 
     def hear_receipt(self, advance: Advance) -> None:
         """A mark moved, here or elsewhere."""

@@ -382,7 +382,7 @@ def _from_text(text: str, annotation: Any) -> object:
     is_list = get_origin(annotation) is tuple
     if is_list and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if is_list or get_origin(annotation) is dict or annotation in (int, float):
+    if is_list or get_origin(annotation) is dict or annotation in (int, float, bool):
         try:
             value: object = json.loads(text)
         except ValueError:

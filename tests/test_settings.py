@@ -140,6 +140,16 @@ def test_a_bad_value_in_the_file(config: Path) -> None:
     assert line(config, "[server]\nport = 70000") == expected
 
 
+def test_yes_and_no_and_tables_in_the_environment_are_json() -> None:
+    environ = {
+        "CHATD_CLUSTER__ALLOW_OPEN_NATS": "true",
+        "CHATD_RETENTION__GROUPS": '{"news": 30, "lobby": 0.5}',
+    }
+    found = load(None, environ, {})
+    assert found.cluster.allow_open_nats is True
+    assert found.retention.groups == {"news": 30, "lobby": 0.5}
+
+
 def test_a_bad_value_in_the_environment() -> None:
     expected = 'environment CHATD_SERVER__PORT: server.port: "abc" should be a valid integer'
     assert environment_line("CHATD_SERVER__PORT", "abc") == expected

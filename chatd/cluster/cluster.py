@@ -95,22 +95,16 @@ class Cluster:
         )
         self._healer = Healer(rooms, self._sequencer, self.listening, self._observer)
         self._receiver = Receiver(rooms, self._sequencer, self._healer, self._observer.failed)
-        # What is stored here may be told elsewhere first, with what came behind it.
-        rooms.router.receipts._tell = self._tell_receipt
         rooms.registry.on_edge(self._person)
         rooms.registry.on_interest(self._carried)
 
     async def _beginning(self, conversation: Conversation, before: int) -> int:
         return await self._healer.beginning(conversation, before)
 
-    def _tell_receipt(self, advance: Advance) -> None:
-        self._healer.hear_receipt(advance)
-        self.tell(ReceiptNews(advance))
-
     async def _own(self) -> None:
         # What the store has of this server's is told by the time the journal comes to this.
         with contextlib.suppress(Unavailable):
-            await self._rooms.router._journal.run(_nothing)
+            await self._rooms.journal.run(_nothing)
 
     def _gave_up(self, conversation: Conversation) -> None:
         asyncio.get_running_loop().call_later(
@@ -165,6 +159,14 @@ class Cluster:
             self._sequencer.take(conversation, seq, tell)
         else:
             tell()
+
+    def receipt(self, advance: Advance, tell: Callable[[Advance], None]) -> None:
+        """See `chatd.neighbours.Neighbours`."""
+        # What is stored here may have been told elsewhere first, with what came behind it.
+        fresh = self._healer.told.fresh(advance)
+        if fresh is not None:
+            tell(fresh)
+        self.tell(ReceiptNews(advance))
 
     def tell(self, news: AnyNews) -> None:
         """See `chatd.neighbours.Neighbours`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from chatd.accounts import Accounts
 from chatd.directory import Directory
+from chatd.journal import MessageJournal
 from chatd.registry import ConnectionRegistry
 from chatd.router import ChatRouter
 from chatd.storage.base import Storage
@@ -18,5 +19,6 @@ class Rooms:
     storage: Storage
     registry: ConnectionRegistry
     router: ChatRouter
+    journal: MessageJournal
     accounts: Accounts
     directory: Directory

@@ -108,7 +108,7 @@ class Sequencer:
         hole = self._holes.get(conversation)
         if hole is None:
             # What was told when somebody carried it before says nothing of now.
-            self._heads._heads.pop(conversation, None)
+            self._heads.forget(conversation)
             hole = self._open(conversation)
         elif hole.start is None:
             return

@@ -22,10 +22,7 @@ pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
 async def test_one_order_on_all_servers(
     io_loop: Any, team: Team, scale: Scale, report: Report
 ) -> None:
-    """While others come and go.
-
-    Seen to fail with messages that are told as they come.
-    """
+    """While others come and go."""
     async with AsyncExitStack() as exits:
         talk = await start_talk(team, exits, "order")
         guest = await team.user("order-guest", 2)
