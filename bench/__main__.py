@@ -17,6 +17,7 @@ from typing import Final
 import tornado
 from pymongo.errors import PyMongoError
 
+from bench.cluster import cluster
 from bench.crowds import idle, latency, reconnect
 from bench.curves import Picture
 from bench.growth import growth
@@ -40,6 +41,7 @@ LINES: Final[Mapping[str, Callable[[Plan], Outcome]]] = MappingProxyType(
         "sign-ins": sign_ins,
         "growth": growth,
         "overload": overload,
+        "cluster": cluster,
     }
 )
 FILES: Final = 4096
@@ -83,7 +85,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="see that all works, with small groups and stores and nothing that had to be "
+        help="see that all works, with small groups and stores and no peer that had to be "
         "installed: no figures to compare",
     )
     options = parser.parse_args(arguments)

@@ -32,10 +32,18 @@ class NoCompiler(Unmeasurable):
 class Client(NamedTuple):
     """``path``: the handshake's request target. ``target``: JSON members that name whom it
     writes to, as ``"group":"g"``; one without only listens. That is so for chatd; what the two
-    are to another server says the file of its dialect in ``generator``."""
+    are to another server says the file of its dialect in ``generator``. ``port``: of a server of
+    its own, where the load's clients are not all of one."""
 
     path: str
     target: str = ""
+    port: int | None = None
+
+    @property
+    def line(self) -> str:
+        """As ``generator/main.c`` reads it."""
+        own_port = "" if self.port is None else f"\t{self.port}"
+        return f"{self.path}\t{self.target}{own_port}\n"
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -142,7 +150,7 @@ class Load:
         """``options`` are those of ``generator/main.c``."""
         named = [f"{name}={value}" for name, value in options.items()]
         self._process = start([*generator().command, str(port), *named], LOAD_CORE)
-        lines = "".join(f"{one.path}\t{one.target}\n" for one in clients)
+        lines = "".join(one.line for one in clients)
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{lines}\n")

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bench.curves import Picture
 from bench.load import Client, Counted, Load, Unmeasurable, generator
 from bench.processes import allow_sockets, cpu_seconds
 from bench.report import Figure, short
+
+Subject = TypeVar("Subject")
+Run = TypeVar("Run")
 
 QUICK_SIZE: Final = 12
 SETTLE_SECONDS: Final = 2.0
@@ -26,7 +29,7 @@ class Plan(NamedTuple):
     """Each figure is of ``runs`` runs behind one for warm-up; a run is ``warm_up`` seconds that
     don't count and ``seconds`` that do. ``folder`` has the servers' files. A ``quick`` one is to
     see that all works: what should be big is small, no run is for warm-up, no server may settle,
-    and nothing takes part that would have to be installed."""
+    and no peer takes part that would have to be installed."""
 
     folder: Path
     runs: int
@@ -171,16 +174,16 @@ def sample(contender: Contender, plan: Plan, **options: str | float) -> Sample:
         cpu, store_cpu = cpu_seconds(contender.pid) - cpu, contender.store_cpu() - store_cpu
         taken = Sample(load.counted(limited=contender.limited), cpu, store_cpu)
     if not plan.quick:
-        _wait_until_idle(contender.pid)
+        wait_until_idle([contender.pid])
     return taken
 
 
-def _wait_until_idle(pid: int) -> None:
-    """Or what a server has to do when its clients are gone would take the core from the next."""
-    before = cpu_seconds(pid)
+def wait_until_idle(pids: Sequence[int]) -> None:
+    """Or what servers have to do when their clients are gone would take the core from the next."""
+    before = sum(map(cpu_seconds, pids))
     for _ in range(_IDLE_LOOKS):
         time.sleep(_IDLE_SECONDS)
-        now = cpu_seconds(pid)
+        now = sum(map(cpu_seconds, pids))
         if now - before < _IDLE_SHARE * _IDLE_SECONDS:
             return
         before = now
@@ -192,12 +195,20 @@ def rounds(contenders: Sequence[Contender], plan: Plan, **options: str | float) 
     Left out are those whose dialect the load generator does not speak.
     """
     speaks = generator().speaks
-    contenders = [one for one in contenders if speaks(one.dialect)]
-    samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+    named = {one.name: one for one in contenders if speaks(one.dialect)}
+    return alternating(named, plan, lambda one: sample(one, plan, **options))
+
+
+def alternating(
+    named: Mapping[str, Subject], plan: Plan, take: Callable[[Subject], Run]
+) -> Mapping[str, Sequence[Run]]:
+    """All runs of all by their names, another one first in each round."""
+    names = list(named)
+    taken: dict[str, list[Run]] = {name: [] for name in names}
     for run in range(-plan.cold_runs, plan.runs):
-        first = run % len(contenders)
-        for contender in (*contenders[first:], *contenders[:first]):
-            taken = sample(contender, plan, **options)
+        first = run % len(names)
+        for name in (*names[first:], *names[:first]):
+            one = take(named[name])
             if run >= 0:
-                samples[contender.name].append(taken)
-    return samples
+                taken[name].append(one)
+    return taken

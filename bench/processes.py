@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -66,6 +68,14 @@ def cpu_seconds(pid: int) -> float:
     """The processor time that the process has used so far, all its threads together."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def exact_cpu_seconds(pid: int) -> float:
+    """The same to the nanosecond, where the system has a clock of each process's own (Linux)."""
+    if sys.platform != "linux":
+        return cpu_seconds(pid)
+    # As glibc's clock_getcpuclockid makes it, which Python does not give.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def resident_bytes(pid: int) -> int:

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address
 from itertools import takewhile
 from math import inf
 from random import Random
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from tornado.util import _websocket_mask
@@ -55,6 +55,14 @@ class Options(msgspec.Struct, frozen=True):
     rate: float = 0
     warm_up: float = 0
     seconds: float = 0
+
+
+class Line(NamedTuple):
+    """What the input says of a client; without a ``port`` it goes where all do."""
+
+    path: str
+    target: str = ""
+    port: int | None = None
 
 
 class Phase(IntEnum):
@@ -93,11 +101,12 @@ class _Frame(msgspec.Struct):
 class Client(asyncio.Protocol):
     """A WebSocket client that counts what it hears."""
 
-    def __init__(self, number: int, path: str, target: str, course: Course) -> None:
+    def __init__(self, number: int, line: Line, course: Course) -> None:
         self.number = number
-        self.target = target
+        self.target = line.target
+        self.port = line.port or course.port
         self.in_flight = 0
-        self._path = path
+        self._path = line.path
         self._course = course
         self._transport: asyncio.Transport
         self._in = b""
@@ -143,7 +152,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        request = _HANDSHAKE.format(path=self._path, port=self._course.port)
+        request = _HANDSHAKE.format(path=self._path, port=self.port)
         self._transport.write(request.encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -306,7 +315,7 @@ class Course:
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(
-                lambda: client, str(LOOPBACK), self.port, local_addr=(here, 0)
+                lambda: client, str(LOOPBACK), client.port, local_addr=(here, 0)
             )
         except OSError as error:
             fail(f"client {client.number} can't connect: {error}")
@@ -389,6 +398,11 @@ def _frames(data: bytes) -> Iterator[tuple[int, bytes, int]]:
         start = end
 
 
+def _line(text: str) -> Line:
+    path, target, own_port, *_ = [*text.split("\t"), "", ""]
+    return Line(path, target, int(own_port) if own_port else None)
+
+
 def _say(event: str, **what: float) -> None:
     print(msgspec.json.encode({"event": event, **what}).decode(), flush=True)
 
@@ -402,18 +416,15 @@ def main(port: str, *named: str) -> None:
     options = msgspec.convert(dict(one.split("=", 1) for one in named), Options, strict=False)
     if options.dialect != "chatd":
         fail(f"the generator in Python does not speak {options.dialect}: that takes a C compiler")
-    lines = [line.rstrip("\n").partition("\t") for line in takewhile(str.strip, sys.stdin)]
-
+    lines = [_line(line.rstrip("\n")) for line in takewhile(str.strip, sys.stdin)]
     if not lines:
         fail("there is no client on standard input")
-    if options.rate and not any(target for _, _, target in lines):
+    if options.rate and not any(one.target for one in lines):
         fail("nobody is there to write")
 
     async def run() -> None:
         course = Course(int(port), options)
-        clients = [
-            Client(number, path, target, course) for number, (path, _, target) in enumerate(lines)
-        ]
+        clients = [Client(number, line, course) for number, line in enumerate(lines)]
         await course.run(clients)
 
     asyncio.run(run())

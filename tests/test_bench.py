@@ -27,6 +27,8 @@ PARTS: Final = (
     ("fanout", "pairs", "latency", "idle", "reconnect", "sign-ins"),
     ("growth", "overload"),
 )
+SERVERS: Final = "cluster"
+"""The line that needs a mongod and a nats-server."""
 IN_FLIGHT: Final = 4
 PAIRS: Final = 5
 
@@ -92,13 +94,30 @@ def check(output: str, lines: Sequence[str]) -> None:
 
 @pytest.mark.usefixtures("in_c")
 def test_each_line_has_its_tables_and_goals() -> None:
-    assert {line for lines in PARTS for line in lines} == set(LINES)
+    assert {line for lines in PARTS for line in lines} | {SERVERS} == set(LINES)
     # Side by side: they wait more than they work.
     with ThreadPoolExecutor(len(PARTS)) as pool:
         outputs = pool.map(lambda lines: bench(*lines), PARTS)
     for lines, output in zip(PARTS, outputs, strict=True):
         assert SLOW not in output
         check(output, lines)
+
+
+@pytest.mark.mongod
+@pytest.mark.nats
+@pytest.mark.full(SERVERS)
+@pytest.mark.parametrize("line", [SERVERS])
+@pytest.mark.usefixtures("in_c")
+def test_several_servers_have_their_tables_and_goal(line: str) -> None:
+    output = bench(line)
+    check(output, [line])
+    _, part, _ = output.split("\n### ")
+    deliveries, shards, _, healing = part.split("\n\n")
+    assert {row["servers"] for row in table(deliveries)} == {"1, no NATS", "2, all apart", "2"}
+    across = [row for row in table(deliveries) if row["servers"] != "1, no NATS"]
+    assert all(row["packets a message"] != "0 (0–0)" for row in across)
+    assert {row["shards"] for row in table(shards)} == {"4096"}
+    assert table(healing)
 
 
 @pytest.mark.usefixtures("in_python")

@@ -21,7 +21,7 @@ void start_connecting(struct client *client) {
     /* One address has ports for some 28,000 connections to another. */
     struct sockaddr_in from = {.sin_family = AF_INET};
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + client->number / CLIENTS_PER_ADDRESS);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)client->port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (bind(client->fd, (struct sockaddr *)&from, sizeof from) < 0)
         fail("client %u can't bind: %s", client->number, strerror(errno));

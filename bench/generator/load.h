@@ -24,7 +24,7 @@ struct bytes {
 
 struct client {
     enum state state;
-    int fd;
+    int fd, port;
     bool wants_out, touched;
     uint32_t number, in_flight;
     char *path, *target;

@@ -4,8 +4,9 @@
  *     load PORT [name=value ...] < clients
  *
  * Standard input has a line for each client: the request target of its handshake and, behind a
- * tab, how it names whom it writes to; a client without that only listens. An empty line ends
- * the list. The end of the input, now or later, ends the measuring.
+ * tab, how it names whom it writes to; a client without that only listens. Behind another tab may
+ * stand the port of a server of its own, where not all are clients of one. An empty line ends the
+ * list. The end of the input, now or later, ends the measuring.
  *
  *     dialect=chatd   or nats, both over WebSocket, or xmpp over TCP: what the server speaks. The
  *                     file of each says what a client's line has
@@ -62,9 +63,12 @@ static void read_clients(void) {
             clients = checked(realloc(clients, capacity * sizeof *clients));
         }
         char *tab = strchr(line, '\t');
+        char *own_port = tab != NULL ? strchr(tab + 1, '\t') : NULL;
         if (tab != NULL) *tab = 0;
+        if (own_port != NULL) *own_port = 0;
         clients[client_count] = (struct client){
             .number = client_count,
+            .port = own_port != NULL ? atoi(own_port + 1) : options.port,
             .path = checked(strdup(line)),
             .target = tab != NULL && tab[1] ? checked(strdup(tab + 1)) : NULL,
         };

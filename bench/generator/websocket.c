@@ -8,7 +8,7 @@ void shake_hands(struct client *client) {
                           "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                           "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                           "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-                          client->path, options.port);
+                          client->path, client->port);
     if (length < 0) fail("out of memory");
     append(&client->out, request, (size_t)length);
     free(request);

@@ -11,8 +11,11 @@ from typing import Final
 
 from chatd.models import Conversation, group_of, pair_of
 
-SHARDS: Final = 256
-"""Chosen by bench/cluster.py, see docs/scaling.md; the same on all servers."""
+SHARDS: Final = 4096
+"""The same on all servers. A server with 1,000 users listens to some 1,100 of these, and hears of
+a message between two who are both elsewhere 0.5 times; of 256 it listened to all, and heard twice.
+For that it pays 5 KiB for each that it listens to, and a quarter of a millisecond for each other
+server's pulse, which has 12 KB (``python -m bench cluster``)."""
 
 EVERYBODY: Final = SHARDS
 """Beside the shards: what all servers hear."""

@@ -70,7 +70,7 @@ def test_a_conversation_is_heard_where_its_people_are() -> None:
     assert shards_of(CLUB) == {shard_of_group("club")}
     pair = pair_conversation("ann@example.org", "bob@example.org")
     assert shards_of(pair) == {shard_of_user("ann@example.org"), shard_of_user("bob@example.org")}
-    used = {shard_of_user(f"user-{number}@example.org") for number in range(5000)}
+    used = {shard_of_user(f"user-{number}@example.org") for number in range(100_000)}
     assert used == set(range(SHARDS)), "people are spread over all shards"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat import Chat, delivered, eventually, texts
+from tests.chat import PATIENCE, Chat, User, delivered, eventually, texts
 
 # -- replay ------------------------------------------------------------------------------------
 
@@ -24,9 +24,21 @@ async def test_what_was_missed_comes_on_connecting_and_only_once(io_loop: Any, c
         assert [m["text"] for m in missed if "to" in m] == [f"pair {n}" for n in range(5)]
         assert [m["text"] for m in missed if "group" in m] == [f"group {n}" for n in range(5)]
         await delivered(ann.email, bob, 5)
+        await delivered_in_group("python", bob, 5)
     async with bob.socket() as socket:
         await socket.settle()
         assert not socket.of("message")
+
+
+async def delivered_in_group(group: str, member: User, seq: int) -> None:
+    """Return once the member's mark in the group has reached ``seq``."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            answer = await member.call("GET", f"/v1/groups/{group}/members")
+            marks = {one["email"]: one["delivered_seq"] for one in answer.body["items"]}
+            if marks[member.email] >= seq:
+                return
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.settings(limits__replay=3)

@@ -44,6 +44,15 @@ class Talk:
         assert asyncio.iscoroutine(sending)
         self._tasks.append(asyncio.create_task(sending))
 
+    async def begin(self) -> None:
+        """`start`, once every device has something of each conversation: of one that it has
+        nothing of it has no cursor, and gets what no other device has confirmed."""
+        await self.say(1)
+        for one in self.speakers:
+            await one.all_acked()
+        await until(self.has_come)
+        self.start()
+
     async def say(self, count: int) -> None:
         """Have each speaker say so much to the group, and the pair to each other."""
         ann, bob = self.speakers[:2]

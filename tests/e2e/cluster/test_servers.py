@@ -34,7 +34,7 @@ async def test_a_killed_server(io_loop: Any, team: Team, scale: Scale, report: R
         talk.others.append(gone)
         (watcher,) = [one for one in talk.speakers if one.user.chat is team.chats[1]]
         await eventually(lambda: is_online(team, watcher, lost.email))
-        talk.start()
+        await talk.begin()
         await asyncio.sleep(scale(0.5, 5))
         team.servers[0].kill()
         killed = time.monotonic()
@@ -65,7 +65,7 @@ async def test_one_after_the_other_starts_again(
     """Seen to fail with receipts that are told as they come."""
     async with AsyncExitStack() as exits:
         talk = await start_talk(team, exits, "rolling")
-        talk.start()
+        await talk.begin()
         for _ in range(scale(1, 5)):
             for server in team.servers:
                 await asyncio.sleep(0.2)
