@@ -65,6 +65,7 @@ async def closed(socket: Socket) -> int | None:
     return socket.ws.close_code
 
 
+@pytest.mark.full("out")
 async def test_joins_and_leaves(io_loop: Any, team: Team, fault: Fault, request: Any) -> None:
     """Seen to fail with memberships that nobody compares."""
     group = f"club-{request.node.callspec.id}"
@@ -87,6 +88,7 @@ async def test_joins_and_leaves(io_loop: Any, team: Team, fault: Fault, request:
         assert b.of("message")[-1]["text"] == "and has this"
 
 
+@pytest.mark.full("out")
 async def test_a_group_that_is_deleted(
     io_loop: Any, team: Team, fault: Fault, request: Any
 ) -> None:
