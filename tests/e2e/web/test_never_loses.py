@@ -157,18 +157,18 @@ def test_what_was_stored_without_the_page_hearing_of_it_is_stored_once(
     lines: list[WebSocketRoute] = []
 
     def line(page: WebSocketRoute) -> None:
-        server = page.connect_to_server()
         lines.append(page)
         first = len(lines) == 1
 
         def heard(payload: str | bytes) -> None:
             if first and json.loads(payload)["type"] == "sent":
-                server.close()
+                # The server's side ends behind this one: were it the first to end, what the page
+                # says meanwhile would go to a closed socket, and the console would tell of it.
                 page.close(code=1011)
             else:
                 page.send(payload)
 
-        server.on_message(heard)
+        page.connect_to_server().on_message(heard)
 
     ann.page.route_web_socket(re.compile("/v1/ws"), line)
     ann.page.reload()
