@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from chatd.cluster.bus import Access, Bus
+from chatd.cluster.chore import Chore
 from chatd.cluster.healing import Healer
 from chatd.cluster.interest import Interest
 from chatd.cluster.packets import decode_packet
@@ -119,9 +120,11 @@ class Cluster:
         for coroutine in (
             self._bus.run_forever(),
             self._peers.watch_forever(),
-            self._healer.run_forever(),
+            self._healer.sessions.run_forever(),
+            self._healer.ill.run_forever(),
             self._pulse_forever(),
-            self._look_forever(),
+            self._look_forever(self._healer.sessions),
+            self._look_forever(self._healer.everything),
         ):
             self._run(coroutine)
 
@@ -205,13 +208,13 @@ class Cluster:
             self.tell(self._pulse())
             await asyncio.sleep(PULSE_SECONDS)
 
-    async def _look_forever(self) -> None:
+    async def _look_forever(self, chore: Chore) -> None:
         """While NATS is out, the store is all there is to learn from; so it is where others are
         not heard there: it may be out for them, or in parts."""
         while True:
             await asyncio.sleep(_OUT_SECONDS)
             while self.out() or not self._peers.complete():
-                seconds = await self._healer.look()
+                seconds = await chore.do_now()
                 await asyncio.sleep(max(_LOOK_SECONDS, _REST * seconds))
 
     def _pulse(self, *, leaving: bool = False) -> PulseNews:

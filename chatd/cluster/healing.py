@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
+from chatd.cluster.chore import Chore
 from chatd.cluster.rooms import Rooms
 from chatd.cluster.sequencer import Sequencer
 from chatd.cluster.shards import EVERYBODY, shard_of_group, shard_of_user
@@ -28,7 +29,6 @@ from chatd.models import (
 
 _AT_ONCE: Final = 8
 _PAGE: Final = 500
-_RETRY_SECONDS: Final = 1.0
 _BACK: Final = 200
 _LEEWAY_MS: Final = 5_000
 """As far as clocks are apart that nobody need correct."""
@@ -47,7 +47,11 @@ class Observer(Protocol):
 
 
 class Healer:
-    """Compares what was told here with what the store has, for some shards at a time."""
+    """Compares what was told here with what the store has.
+
+    Its chores: ``sessions``, which must end in time wherever much is to be looked through;
+    ``ill``, the shards that something was lost of; and ``everything``, which is all of them.
+    """
 
     def __init__(
         self,
@@ -68,49 +72,34 @@ class Healer:
         self.told = ToldReceipts()
         self._since: dict[str, int] = {}
         self._ill: set[int] = set()
-        self._wake = asyncio.Event()
+        self.sessions = Chore(self._catch_up_with_sessions, observer)
+        self.ill = Chore(self._heal_ill, observer)
+        self.everything = Chore(partial(self._heal, range(EVERYBODY + 1)), observer)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     @property
     def _heads(self) -> Heads:
         return self._router.heads
 
-    def lost(self, shards: Iterable[int]) -> None:
+    def lost(self, shards: Collection[int]) -> None:
         """Something sent to these shards did not come."""
         self._ill.update(shards)
-        self._wake.set()
-
-    async def run_forever(self) -> None:
-        """The coroutine that heals."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            shards, self._ill = self._ill, set()
-            try:
-                await self.heal(shards)
-            except Exception as error:
-                self._observer.failed("cluster.not_healed", error)
-                self.lost(shards)
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                self._observer.healed(len(shards))
-
-    async def look(self) -> float:
-        """`heal` everything; how many seconds it took."""
-        began = asyncio.get_running_loop().time()
-        try:
-            await self.heal(range(EVERYBODY + 1))
-        except Exception as error:
-            self._observer.failed("cluster.not_healed", error)
-        return asyncio.get_running_loop().time() - began
-
-    async def heal(self, shards: Collection[int]) -> None:
-        """Catch up with everything that concerns these shards."""
+        self.ill.ask()
         if EVERYBODY in shards:
-            self._directory.forget()
-            await self._storage.forget()
-            tokens = {one.login.token_id: one.user for one in self._registry}
-            await self._accounts.catch_up(tokens)
+            self.sessions.ask()
+
+    async def _heal_ill(self) -> None:
+        shards, self._ill = self._ill, set()
+        try:
+            await self._heal(shards)
+        except Exception:
+            self._ill |= shards
+            raise
+        self._observer.healed(len(shards))
+
+    async def _heal(self, shards: Collection[int]) -> None:
+        """Catch up with what was written, received, joined and left in these shards."""
+        if EVERYBODY in shards:
             await self._each(self._memberships, list(self._registry.online_users()))
         groups = [name for name in self._registry.groups() if shard_of_group(name) in shards]
         users = [name for name in self._registry.online_users() if shard_of_user(name) in shards]
@@ -273,6 +262,12 @@ class Healer:
                 connection.deliver(message.conversation, message.seq, frame)
 
     # -- people ------------------------------------------------------------------------------
+
+    async def _catch_up_with_sessions(self) -> None:
+        """End what lives by tokens that are good no more, and forget who may have been erased."""
+        self._directory.forget()
+        await self._storage.forget()
+        await self._accounts.catch_up({one.login.token_id: one.user for one in self._registry})
 
     async def _memberships(self, user: str) -> None:
         """Where the store has it otherwise, and nobody joined or left meanwhile, it is right."""

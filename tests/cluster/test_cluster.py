@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -86,6 +87,30 @@ async def test_signing_out_ends_sockets_on_every_server(io_loop: Any, team: Team
         again = await one.user("ann@example.org")
         assert (await again.call("POST", "/v1/auth/password", body)).status == 200
         assert await c.closed() == 4401
+
+
+async def test_a_lost_sign_out_does_not_wait_until_messages_are_healed(
+    io_loop: Any, team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail with sessions that are looked for where messages are."""
+    one, two, _ = team.chats
+    ann, there = await one.user("ann@example.org"), await two.user("ann@example.org")
+    there.token = ann.token
+    healing = asyncio.Event()
+
+    async def positions(*_: Any) -> Any:
+        healing.set()
+        await asyncio.Event().wait()
+
+    async with there.socket() as socket:
+        monkeypatch.setattr(team.apps[1].storage, "positions", positions)
+        assert team.apps[1].cluster is not None
+        team.apps[1].cluster.heard_late()
+        await healing.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr("chatd.cluster.bus.Bus.publish", lambda *_: None)
+            await ann.call("POST", "/v1/auth/sign-out")
+        assert await socket.closed() == 4401
 
 
 async def test_typing_and_reading_are_told(io_loop: Any, team: Team) -> None:

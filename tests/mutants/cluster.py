@@ -33,7 +33,7 @@ CLUSTER: Final = (
     Mutant(
         "nobody-looks-while-nats-is-out",
         "cluster/cluster.py",
-        "seconds = await self._healer.look()",
+        "seconds = await chore.do_now()",
         "seconds = 0.0",
         _TALK + "test_nats_out_for_long[1]",
         "TimeoutError",
@@ -92,7 +92,7 @@ CLUSTER: Final = (
     Mutant(
         "sessions-are-not-compared",
         "cluster/healing.py",
-        "await self._accounts.catch_up(tokens)",
+        "await self._accounts.catch_up({one.login.token_id: one.user for one in self._registry})",
         "pass",
         _PEOPLE + "test_tokens_that_are_good_no_more[lost-sign_out]",
         "TimeoutError",
