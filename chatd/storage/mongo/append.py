@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from pymongo.errors import BulkWriteError
 
 from chatd.models import (
+    Conversation,
     Draft,
     Message,
     Outcome,
@@ -91,7 +92,7 @@ class _Batch:
             if refusal is None:
                 self._set_repeats_aside()
             elif not await self._understand(refusal):
-                # Another writer's messages stand in the way, and a majority may not have them yet.
+                # Another writer's messages stand in the way, and a majority has them not yet.
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
         return [self._outcomes[nth] for nth in range(len(self._outcomes))]
@@ -136,12 +137,19 @@ class _Batch:
 
     async def _understand(self, refusal: _Refusal) -> bool:
         """Look at what the refused draft ran into; False where that can't be seen yet."""
-        if refusal.key == _SEQ_KEY:
-            self._tails.forget(one.draft.conversation for one in self._waiting)
-            return False
         refused = self._waiting[0]
+        if refusal.key == _SEQ_KEY:
+            return await self._moved_on(refused.draft.conversation)
         await self.look_for_repeats()
         return refused.nth in self._outcomes
+
+    async def _moved_on(self, conversation: Conversation) -> bool:
+        """Read anew where conversations end; whether this one ends further on than was known."""
+        known = self._tails.last_seq(conversation)
+        waiting = {one.draft.conversation for one in self._waiting}
+        self._tails.forget(waiting)
+        await self._tails.read(self._db, waiting)
+        return self._tails.last_seq(conversation) > known
 
     async def look_for_repeats(self) -> None:
         """Set aside what repeats a stored message."""
