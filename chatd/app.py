@@ -231,13 +231,17 @@ class App:
         self.log.info("server.draining", connections=len(sockets))
         # A storage that hangs leaves time to say good-bye, and who is deaf to that leaves some for
         # what has to be stored.
-        await self._within(0.4 * seconds, self.journal.drain())
+        await self._within(0.4 * seconds, self._senders_answered())
         for socket in sockets:
             socket.go_away()
         await self._within(0.3 * seconds, self._everybody_gone())
         left = ends_at - 0.2 * seconds - asyncio.get_running_loop().time()
         await self._within(left, self.services.requests.answered())
         await self.stop(ends_at)
+
+    async def _senders_answered(self) -> None:
+        await self.journal.drain()
+        await self.building.neighbours.settled()
 
     async def _within(self, seconds: float, work: Awaitable[object]) -> None:
         """Wait for a step of the drain, but no longer than this."""

@@ -109,6 +109,13 @@ class MessageJournal:
         """Run ``work`` in order with the messages: behind those before it, ahead of the rest."""
         if self._closed:
             raise Unavailable("the server is shutting down; try again when it is back")
+        return await self._in_order(work)
+
+    async def told(self) -> None:
+        """Return once the outcomes of all drafts so far were told, while it drains too."""
+        await self._in_order(_no_change)
+
+    async def _in_order(self, work: Callable[[], Awaitable[_T]]) -> _T:
         result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._add(_Operation(work, result))
         return await result
@@ -225,6 +232,10 @@ class MessageJournal:
 
 
 def _nothing() -> None:
+    pass
+
+
+async def _no_change() -> None:
     pass
 
 

@@ -29,6 +29,9 @@ class Neighbours(Protocol):
     def tell(self, news: AnyNews) -> None:
         """Tell the others."""
 
+    async def settled(self) -> None:
+        """Return once nothing that was stored here by now waits to be told."""
+
     async def listening(self) -> None:
         """Return once what they tell of the conversations carried here is heard."""
 
@@ -51,6 +54,9 @@ class Alone:
         tell(advance)
 
     def tell(self, news: AnyNews) -> None:
+        pass
+
+    async def settled(self) -> None:
         pass
 
     async def listening(self) -> None:

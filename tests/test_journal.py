@@ -331,6 +331,23 @@ async def test_draining_answers_what_was_taken_and_takes_nothing_more(
     assert room.told[1:] == sent(1, 2)
 
 
+async def test_what_is_told_by_now_can_be_waited_for_while_it_drains(
+    io_loop: Any, room: Room
+) -> None:
+    """Seen to fail with a closed journal that says so at once."""
+    room.storage.open.clear()
+    room.submit(1)
+    draining = asyncio.create_task(room.journal.drain())
+    await asyncio.sleep(0)
+    telling = asyncio.create_task(room.journal.told())
+    await asyncio.sleep(0.01)
+    assert not telling.done()
+    room.storage.open.set()
+    await asyncio.wait_for(telling, 5)
+    assert room.told == ["sent 1"]
+    await asyncio.wait_for(draining, 5)
+
+
 async def test_draining_an_idle_journal_takes_no_time(io_loop: Any, room: Room) -> None:
     await asyncio.wait_for(room.journal.drain(), 5)
     await asyncio.wait_for(room.journal.drain(), 5)

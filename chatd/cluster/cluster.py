@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol
@@ -25,7 +24,6 @@ from chatd.cluster.shards import (
     shard_of_user,
     shards_of,
 )
-from chatd.errors import Unavailable
 from chatd.models import Advance, Conversation, group_of, now_ms
 from chatd.news import (
     AnyNews,
@@ -91,7 +89,7 @@ class Cluster:
             tell=rooms.router.hear_stored,
             told=rooms.router.flush,
             beginning=self._beginning,
-            own=self._own,
+            own=rooms.journal.told,
             gave_up=self._gave_up,
         )
         self._healer = Healer(rooms, self._sequencer, self.listening, self._observer)
@@ -101,11 +99,6 @@ class Cluster:
 
     async def _beginning(self, conversation: Conversation, before: int) -> int:
         return await self._healer.beginning(conversation, before)
-
-    async def _own(self) -> None:
-        # What the store has of this server's is told by the time the journal comes to this.
-        with contextlib.suppress(Unavailable):
-            await self._rooms.journal.run(_nothing)
 
     def _gave_up(self, conversation: Conversation) -> None:
         asyncio.get_running_loop().call_later(
@@ -182,6 +175,10 @@ class Cluster:
     def _publish(self, shard: int, data: bytes) -> None:
         if self._bus is not None:
             self._bus.publish(shard, data)
+
+    async def settled(self) -> None:
+        """See `chatd.neighbours.Neighbours`."""
+        await self._sequencer.settled()
 
     async def listening(self) -> None:
         """See `chatd.neighbours.Neighbours`."""
@@ -332,7 +329,3 @@ def _shards_of_writers(advance: Advance) -> Collection[int]:
     if advance.senders and group_of(advance.conversation) is not None:
         return shards_of(advance.conversation)
     return {shard_of_user(one) for one in advance.senders}
-
-
-async def _nothing() -> None:
-    pass

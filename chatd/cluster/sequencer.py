@@ -167,11 +167,13 @@ class Sequencer:
 
     async def _fetch(self, conversation: Conversation, hole: _Hole) -> None:
         """Get what is missing in front of what waits, or up to where the store is known to go."""
+        first = self._first_behind(hole)
+        # What comes before that is stored by now; what is stored from now on comes by itself.
         await self._own()
         if self._heads.head(conversation) is None:
             await self._find_head(conversation, hole)
             return
-        first = min(hole.waiting, default=hole.last + 1)
+        first = min(first, self._first_behind(hole))
         head = self._heads.head(conversation)
         page = await self._storage.history(
             conversation, after_seq=head, before_seq=first, limit=_PAGE
@@ -181,12 +183,16 @@ class Sequencer:
             # It was removed: there is nothing to wait for.
             self._heads.tell(conversation, first - 1)
 
+    @staticmethod
+    def _first_behind(hole: _Hole) -> int:
+        """The first seq that is not missing."""
+        return min(hole.waiting, default=hole.last + 1)
+
     async def _find_head(self, conversation: Conversation, hole: _Hole) -> None:
         if hole.start is not None:
             seq = await hole.start()
         else:
-            first = min(hole.waiting, default=hole.last + 1)
-            seq = await self._beginning(conversation, first - 1)
+            seq = await self._beginning(conversation, self._first_behind(hole) - 1)
         self._heads.seen(conversation, seq)
 
     def _tell_page(self, page: Sequence[Message], hole: _Hole) -> None:
@@ -197,6 +203,11 @@ class Sequencer:
                 self._tell(message)
             else:
                 own()
+
+    async def settled(self) -> None:
+        """Return once what waits now was told."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
 
     async def close(self) -> None:
         """Give up what is under way."""

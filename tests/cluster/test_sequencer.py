@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,14 @@ class Room:
             tell=lambda message: self.tell(message.conversation, message.seq),
             told=lambda: None,
             beginning=self.beginning,
+            own=self.own,
         )
+        self.owns: list[Callable[[], None]] = []
+        """What happens while this server's own are waited for, each time."""
+
+    async def own(self) -> None:
+        if self.owns:
+            self.owns.pop(0)()
 
     async def beginning(self, conversation: Conversation, before: int) -> int:
         self.began.append(before)
@@ -165,6 +173,34 @@ async def test_a_long_outage_keeps_nobody_waiting(
     room.storage.out = True
     room.take(1, 4)
     await eventually(lambda: room.told == [1, 4])
+
+
+async def test_what_is_stored_here_meanwhile_is_no_copy_to_who_wrote_it(
+    io_loop: Any, room: Room
+) -> None:
+    """Seen to fail with an end of what is asked for that is looked at when ``own`` has returned."""
+    await room.store(6)
+    room.heads.seen(PAIR, 0)
+
+    def told_by_its_writer() -> None:
+        room.heads.tell(PAIR, 5)
+        room.told.append(-5)
+
+    # The fifth is in the store before it was handed over, and others look how far that goes.
+    room.owns.append(lambda: room.sequencer.reach(PAIR, 6))
+    room.owns.append(lambda: room.sequencer.take(PAIR, 5, told_by_its_writer))
+    room.sequencer.reach(PAIR, 3)
+    await eventually(lambda: len(room.told) == 6)
+    assert room.told == [1, 2, 3, 4, -5, 6]
+
+
+async def test_what_waits_can_be_waited_for(io_loop: Any, room: Room) -> None:
+    """Seen to fail with ``settled`` returning at once."""
+    await room.sequencer.settled()
+    await room.store(4)
+    room.take(1, 4)
+    await room.sequencer.settled()
+    assert room.told == [1, 2, 3, 4]
 
 
 async def test_closing_gives_up(io_loop: Any, room: Room) -> None:

@@ -62,13 +62,19 @@ class Talk:
             bob.keep_sending(count, to=ann.user.email),
         )
 
-    async def end(self) -> None:
-        """Return once all that was sent is acked, has come everywhere, and is receipted."""
+    async def end(self, last_words: int = 0) -> None:
+        """Return once all that was sent is acked, has come everywhere, and is receipted.
+
+        Where devices were off line, have each speaker say a few ``last_words``: of a receipt that
+        it missed it does not hear again.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for one in self.speakers:
             await one.all_acked()
+        if last_words:
+            await self.say(last_words)
         with suppress(TimeoutError):  # `check` says what is missing then
             await until(lambda: self.has_come() and self.is_receipted())
 

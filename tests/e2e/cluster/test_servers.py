@@ -44,7 +44,7 @@ async def test_a_killed_server(io_loop: Any, team: Team, scale: Scale, report: R
             one.url = team.servers[1 + number % 2].url
         await until(lambda: all(one.ready.is_set() for one in moved))
         await asyncio.sleep(scale(0.3, 10))
-        await talk.end()
+        await talk.end(last_words=1)
         counts = talk.check()
         for at in (1, 2):
             asking = Device(team.there(watcher.user, at))
@@ -72,5 +72,5 @@ async def test_one_after_the_other_starts_again(
                 assert await asyncio.to_thread(server.terminate) == 0
                 await asyncio.to_thread(server.restart)
                 await until(lambda: all(one.ready.is_set() for one in talk.devices))
-        await talk.end()
+        await talk.end(last_words=1)
         report(f"{scale(1, 5)} times each: {talk.check()}")
