@@ -148,6 +148,21 @@ def test_who_comes_later_finds_what_was_missed_at_its_first_line(
     expect(late.log.locator(".message + .new + .message .text")).to_have_text("missed 1")
 
 
+def test_conversations_keep_to_themselves_however_one_goes_between_them(
+    visitor: MakeVisitor, account: MakeAccount
+) -> None:
+    """Seen to fail with rows that stay: messages of each have the same numbers."""
+    account(ANN)
+    said = {whom: [f"{whom} says {number}" for number in range(3)] for whom in (BOB, CYD)}
+    for whom, texts in said.items():
+        account(whom).say(*texts, user=ANN)
+    ann = visitor()
+    ann.enter(ANN)
+    for whom in (BOB, CYD, BOB, CYD):
+        ann.pick(whom, among="Conversations")
+        ann.expect_texts(*said[whom])
+
+
 def test_the_tabs_title_tells_what_is_unread(
     ann: Visitor, visitor: MakeVisitor, account: MakeAccount
 ) -> None:

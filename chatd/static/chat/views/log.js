@@ -96,6 +96,8 @@ export class LogView {
   #open(conversation) {
     const { timeline, newFrom } = conversation;
     this.#shown = conversation;
+    // Rows are known by numbers, which are those of another conversation's as well.
+    this.rows.replaceChildren();
     this.#stuck = !newFrom;
     this.#to = newFrom ? Math.min(timeline.last, newFrom + STEP) : timeline.last;
     this.#from = Math.max(timeline.first, (newFrom || timeline.last) - STEP);
