@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tornado.httpclient import AsyncHTTPClient
@@ -42,6 +43,8 @@ from chatd.storage.timed import timed
 if TYPE_CHECKING:
     from chatd.cluster.cluster import Cluster
 
+    JoinCluster = Callable[..., Cluster]
+
 NEWCOMERS: Final = 4
 """How many who connect are looked after at the same time."""
 
@@ -56,6 +59,17 @@ def served_hosts(settings: Settings) -> frozenset[str]:
     host = settings.server.host.lower()
     bound = f"[{host}]" if ":" in host else host
     return frozenset({bound}) | (_LOOPBACK_HOSTS if bound in _LOOPBACK_HOSTS else frozenset())
+
+
+def load_cluster() -> JoinCluster:
+    """What joins the servers beside this one; ValueError where the client for NATS is missing."""
+    try:
+        from chatd.cluster.join import join_cluster  # noqa: PLC0415
+    except ImportError:
+        raise ValueError(
+            "cluster.nats_url needs the client for NATS: pip install '.[cluster]' in the checkout"
+        ) from None
+    return join_cluster
 
 
 class Building:
@@ -130,13 +144,7 @@ class Building:
         settings = self.settings.cluster
         if settings.nats_url is None:
             return None
-        try:
-            from chatd.cluster.join import join_cluster  # noqa: PLC0415
-        except ImportError:
-            raise ValueError(
-                "cluster.nats_url needs the client for NATS: pip install 'chatd[cluster]'"
-            ) from None
-        return join_cluster(settings, self.metrics, self.tokens.fingerprints)
+        return load_cluster()(settings, self.metrics, self.tokens.fingerprints)
 
     def _rooms(self) -> Rooms:
         services = self.services

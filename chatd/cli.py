@@ -17,6 +17,7 @@ from chatd.commands.config import config
 from chatd.commands.copy import copy
 from chatd.commands.doctor import doctor
 from chatd.commands.groups import group
+from chatd.commands.keys import key
 from chatd.commands.options import fail, load_or_fail, origins, settings_options
 from chatd.commands.privacy import erase, export
 from chatd.commands.users import token, user
@@ -45,8 +46,8 @@ def main() -> None:
     """chatd: a self-hosted text-chat server. Without a command it serves."""
 
 
-for command in (backup, chat, config, copy, doctor, erase, export, group, restore, token, user):
-    main.add_command(command)
+for part in (backup, chat, config, copy, doctor, erase, export, group, key, restore, token, user):
+    main.add_command(part)
 
 
 @main.command()

@@ -47,6 +47,12 @@ class Key(msgspec.Struct, frozen=True, rename={"key_id": "kid"}):
     def __repr__(self) -> str:
         return f"Key({self.key_id!r})"
 
+    @classmethod
+    def new(cls) -> Key:
+        """A random one."""
+        k = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=").decode()
+        return cls(kty="oct", key_id=secrets.token_hex(8), k=k)
+
     @property
     def secret(self) -> bytes:
         """The key's bytes; ValueError where ``k`` is not base64url without padding."""
@@ -55,7 +61,9 @@ class Key(msgspec.Struct, frozen=True, rename={"key_id": "kid"}):
         return base64.urlsafe_b64decode(self.k + "=" * (-len(self.k) % 4))
 
 
-class _KeySet(msgspec.Struct, frozen=True):
+class KeySet(msgspec.Struct, frozen=True):
+    """What a key file holds."""
+
     keys: tuple[Key, ...]
 
 
@@ -103,14 +111,12 @@ class KeyRing:
 
 
 def _make(path: Path) -> None:
-    key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=").decode()
-    new = Key(kty="oct", key_id=secrets.token_hex(8), k=key)
     # Written aside with 0600 (mkstemp's promise) and linked when whole: the name never stands
     # for a half-written file or wider rights, and of several who link the first one wins.
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(_KeySet((new,)))) + b"\n")
+            file.write(msgspec.json.format(msgspec.json.encode(KeySet((Key.new(),)))) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         path.hardlink_to(aside)
@@ -137,7 +143,7 @@ def _parse(content: bytes, path: Path) -> Sequence[Key]:
         )
 
     try:
-        keys = msgspec.json.decode(content, type=_KeySet).keys
+        keys = msgspec.json.decode(content, type=KeySet).keys
     except msgspec.MsgspecError as error:
         raise refused(f"is not a JWK Set of HS256 keys ({error})") from None
     if not keys:

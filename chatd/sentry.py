@@ -19,7 +19,7 @@ def reporter(dsn: str) -> Report:
         from sentry_sdk.integrations.atexit import AtexitIntegration  # noqa: PLC0415
     except ImportError:
         raise ValueError(
-            "logging.sentry_dsn needs Sentry's SDK: pip install 'chatd[sentry]'"
+            "logging.sentry_dsn needs Sentry's SDK: pip install '.[sentry]' in the checkout"
         ) from None
     try:
         sentry_sdk.init(

@@ -107,5 +107,5 @@ def test_without_its_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     from chatd.sentry import reporter
 
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
-    with pytest.raises(ValueError, match=r"pip install 'chatd\[sentry\]'"):
+    with pytest.raises(ValueError, match=r"pip install '.\[sentry\]'"):
         reporter("https://key@sentry.example.org/1")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from chatd.building import load_cluster
 from chatd.commands.options import (
     BAD_SETTINGS,
     as_json,
@@ -18,8 +19,9 @@ from chatd.commands.options import (
     settings_options,
     tell,
 )
-from chatd.deployment import dangers
+from chatd.deployment import UnsafeDeployment, dangers, refuse_open_cluster
 from chatd.keys import KeyFileRefused, KeyRing
+from chatd.sentry import reporter
 from chatd.settings import Settings, SettingsError, fields
 from chatd.storage import open_storage
 
@@ -44,7 +46,7 @@ def check(config: Path | None, storage: str | None, data_dir: Path | None, as_js
     try:
         settings = where.load()
         _try(settings)
-    except (SettingsError, KeyFileRefused, ValueError) as error:
+    except (SettingsError, KeyFileRefused, UnsafeDeployment, ValueError) as error:
         problems = str(error).splitlines()
         if as_json:
             tell({"good": False, "problems": problems, "risks": []}, "", in_json=True)
@@ -60,6 +62,11 @@ def _try(settings: Settings) -> None:
     open_storage(settings.storage.url, settings.storage.data_dir)
     if settings.key_path.exists():
         KeyRing.open(settings.key_path)
+    refuse_open_cluster(settings)
+    if settings.cluster.nats_url is not None:
+        load_cluster()
+    if settings.logging.sentry_dsn is not None:
+        reporter(settings.logging.sentry_dsn.get_secret_value())
 
 
 @config.command()

@@ -61,11 +61,11 @@ def erase(user: str, yes: bool, as_json: bool, **where: Any) -> None:
     """
     sure(f"Erase {user}?", yes=yes)
     erased = run(load_or_fail(origins(**where)), "erase_user", {"email": user})
-    tell_erased(erased, in_json=as_json)
+    tell_end("erased", erased, in_json=as_json)
 
 
-def tell_erased(erased: Mapping[str, Any], *, in_json: bool) -> None:
-    """Say who was erased, and what remains."""
-    lines = [f"{erased['email']} is erased. What remains:"]
-    lines += [f"- {sentence}" for sentence in erased["remains"]]
-    tell(erased, "\n".join(lines), in_json=in_json)
+def tell_end(how: str, ended: Mapping[str, Any], *, in_json: bool) -> None:
+    """Say who was erased or deleted, and what remains."""
+    lines = [f"{ended['email']} is {how}. What remains:"]
+    lines += [f"- {sentence}" for sentence in ended["remains"]]
+    tell(ended, "\n".join(lines), in_json=in_json)

@@ -17,23 +17,43 @@ from chatd.errors import ChatError
 from chatd.keys import KeyFileRefused
 from chatd.logs import make_logger
 from chatd.settings import Settings
+from chatd.storage import sqlite_path
 from chatd.storage.refused import StorageRefused
 
 FAILED = 1
 
 
-def run(settings: Settings, operation: str, arguments: Mapping[str, Any]) -> Any:
-    """What the operation answers; what it refuses is said, and the program exits with 1."""
+def run(
+    settings: Settings, operation: str, arguments: Mapping[str, Any], *, makes_store: bool = False
+) -> Any:
+    """What the operation answers; what it refuses is said, and the program exits with 1.
+
+    ``makes_store``: whether it may begin a store where there is none. Otherwise whoever names
+    another place than the server's would be told of an empty one.
+    """
     given = {name: value for name, value in arguments.items() if value is not None}
     try:
         server = reach(settings.storage.data_dir)
         if server is not None:
             return ask(server, operation, given)
+        if not makes_store:
+            _require_store(settings)
         return asyncio.run(_alone(settings, operation, given))
     except ChatError as error:
         fail(error.detail, FAILED)
     except (StorageRefused, KeyFileRefused, ServerRefused) as error:
         fail(str(error), FAILED)
+
+
+def _require_store(settings: Settings) -> None:
+    url, data_dir = settings.storage.url, settings.storage.data_dir
+    path = sqlite_path(url, data_dir)
+    if url == "memory:" or (path is not None and not path.exists()):
+        store = "a store in memory ends with its server" if path is None else f"no store at {path}"
+        raise StorageRefused(
+            f"{store}, and no server runs on the data folder {data_dir}:"
+            " name the server's own with --config or --data-dir"
+        )
 
 
 class ServerRefused(Exception):

@@ -17,7 +17,7 @@ from chatd.commands.options import (
     sure,
     tell,
 )
-from chatd.commands.privacy import tell_erased
+from chatd.commands.privacy import tell_end
 from chatd.commands.run import run
 from chatd.commands.tables import facts, table
 
@@ -70,7 +70,8 @@ def show(email: str, as_json: bool, **where: Any) -> None:
 @as_json
 def add(email: str, password_stdin: bool, as_json: bool, **where: Any) -> None:
     """Make an account, whoever may sign up. Without a password it gets a random one."""
-    made = _run("add_user", {"email": email, "password": _read(password_stdin)}, where)
+    arguments = {"email": email, "password": _read(password_stdin)}
+    made = run(load_or_fail(origins(**where)), "add_user", arguments, makes_store=True)
     tell(made, _told("The account {email} is made.", made), in_json=as_json)
 
 
@@ -123,7 +124,7 @@ def sign_out(email: str, as_json: bool, **where: Any) -> None:
 def delete(email: str, yes: bool, as_json: bool, **where: Any) -> None:
     """Remove an account and the texts it wrote, for good; `chatd erase` leaves the texts."""
     sure(f"Delete {email}, and all that it wrote?", yes=yes)
-    tell_erased(_run("delete_user", {"email": email}, where), in_json=as_json)
+    tell_end("deleted", _run("delete_user", {"email": email}, where), in_json=as_json)
 
 
 @click.group()

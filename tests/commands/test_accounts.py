@@ -59,6 +59,18 @@ async def test_without_a_server_the_store_itself_is_opened(io_loop: Any, office:
     chat.close()
 
 
+def test_where_there_is_no_store_nothing_is_told_of_one(office: Office) -> None:
+    """Whoever names another folder than the server's hears of it. Seen to fail with a store that
+    every command makes."""
+    for command in (
+        *(("user", "list"), ("user", "disable", "ann@example.org"), ("group", "list")),
+        *(("doctor",), ("user", "list", "--storage", "memory:")),
+    ):
+        said = office.refused(*command)
+        assert f"no server runs on the data folder {office.folder}" in said
+    assert not (office.folder / "chatd.db").exists()
+
+
 async def test_a_disabled_account_is_refused_like_a_wrong_password(
     io_loop: Any, office: Office
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 
@@ -59,6 +60,43 @@ def test_a_key_file_that_is_refused_is_found_without_serving(tmp_path: Path) -> 
     result = chatd("check", "--data-dir", str(tmp_path))
     assert result.exit_code == 2
     assert "holds no key" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("storage", "nats", "sentence"),
+    [
+        ("sqlite:chatd.db", "nats://127.0.0.1:4222", "set storage.url to a mongodb:// URL"),
+        ("mongodb://127.0.0.1/chatd", "nats://nats.example.org", "give cluster.nats_user"),
+    ],
+)
+def test_servers_that_could_not_work_together_are_found_without_serving(
+    tmp_path: Path, storage: str, nats: str, sentence: str
+) -> None:
+    arguments = ("check", "--data-dir", str(tmp_path), "--storage", storage)
+    result = chatd(*arguments, CHATD_CLUSTER__NATS_URL=nats)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "setting", "extra"),
+    [
+        ("chatd.cluster.join", {"CHATD_CLUSTER__NATS_URL": "nats://127.0.0.1"}, "cluster"),
+        ("sentry_sdk", {"CHATD_LOGGING__SENTRY_DSN": "https://key@sentry.example/1"}, "sentry"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_found_without_serving(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    setting: dict[str, str],
+    extra: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    arguments = ("check", "--data-dir", str(tmp_path), "--storage", "mongodb://127.0.0.1/chatd")
+    result = chatd(*arguments, **setting)
+    assert result.exit_code == 2
+    assert f"pip install '.[{extra}]'" in result.stderr
 
 
 def test_what_is_risky_is_good_and_said(tmp_path: Path) -> None:

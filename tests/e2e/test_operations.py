@@ -23,7 +23,7 @@ UNTIL_IT_SERVES = "until curl -sf http://127.0.0.1:{port}/readyz > /dev/null; do
 @pytest.mark.curl
 def test_every_command_works(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh try\n(.*?)^```", TEXT, re.M | re.S)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert TEXT.count("```sh") == len(blocks)
     port = free_port()
     first, *others = [block.replace("8080", str(port)) for block in blocks]
