@@ -30,7 +30,8 @@ _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 
 
 _MOST_FAMILIAR: Final = 100_000
-_NO_GENERATION: Final = -1
+_NO_GENERATION: Final = 2**63
+"""Ends every token."""
 _PAGE: Final = 500
 _GUESSABLE: Final = "This password is among the first that are guessed: choose another."
 
@@ -240,17 +241,22 @@ class Accounts:
             self._forget_expired()
             self._revoked[ended.token_id] = ended.expires_at
         elif ended.generation is not None:
-            self._generations[ended.user_id] = ended.generation
+            # What others tell may come late.
+            known = self._generations.get(ended.user_id, 0)
+            self._generations[ended.user_id] = max(ended.generation, known)
         self._on_end(ended)
 
-    async def catch_up(self, tokens: Mapping[str, str]) -> None:
+    async def catch_up(self, living: Callable[[], Mapping[str, str]]) -> None:
         """End what lives by tokens that are good no more, as the storage has it: others may have
-        revoked them. ``tokens``: whose each is that anything lives by, by its id."""
-        for revoked in await self._storage.revoked_tokens(now_ms()):
-            if revoked.id not in self._revoked:
-                self._revoked[revoked.id] = revoked.expires_at
-                if revoked.id in tokens:
-                    self._on_end(Ended(tokens[revoked.id], "", revoked.id, revoked.expires_at))
+        revoked them. ``living``: whose each token is that anything lives by, by its id."""
+        found = await self._storage.revoked_tokens(now_ms())
+        # What began to live while that was read, too.
+        tokens = living()
+        self._forget_expired()
+        for revoked in found:
+            self._revoked.setdefault(revoked.id, revoked.expires_at)
+            if revoked.id in tokens:
+                self._on_end(Ended(tokens[revoked.id], "", revoked.id, revoked.expires_at))
         emails = sorted(set(tokens.values()))
         for start in range(0, len(emails), _PAGE):
             await self._catch_up_with(emails[start : start + _PAGE])
@@ -276,7 +282,7 @@ class Accounts:
         return (
             token_id in self._revoked
             or token_id in self._revoked_before_start
-            or claims.generation != self._generations.get(claims.subject, claims.generation)
+            or claims.generation < self._generations.get(claims.subject, 0)
         )
 
     def renew(self, session: Session) -> IssuedToken:

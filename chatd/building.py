@@ -202,6 +202,7 @@ class Building:
                 router.seen,
                 limit=limits.replay,
                 turns=newcomers,
+                others=self.cluster is not None,
             ),
             flusher=Flusher(
                 asyncio.get_running_loop(),

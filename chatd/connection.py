@@ -16,7 +16,7 @@ import msgspec
 
 from chatd.errors import CloseCode
 from chatd.frames import Bye, encode, gap_frame, websocket_frame
-from chatd.models import Conversation, group_of
+from chatd.models import Conversation, group_of, pair_of
 
 _PING: Final = 0x9
 _PRESSED_AT: Final = 256 * 1024
@@ -298,6 +298,14 @@ class Connection:
         if ended is not None:
             self._ended.append(Span(conversation, ended.since, ended.seq))
         self._runs[conversation] = _run(conversation, since, since - 1)
+
+    def forget_pairs(self, user: str) -> None:
+        """Conversations with that user begin anew: what was written of them says nothing more."""
+        for conversation in [one for one in self._runs if user in (pair_of(one) or ())]:
+            del self._runs[conversation]
+            self._unconfirmed.pop(conversation, None)
+            for spans in (self._ended, self._in_flight or []):
+                spans[:] = [span for span in spans if span.conversation != conversation]
 
     def held_from(self) -> dict[Conversation, int]:
         """The first ``seq`` that is held back of each conversation."""

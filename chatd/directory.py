@@ -60,6 +60,12 @@ class Directory:
         self._known.pop(email, None)
         self._closed[email] = user_id
 
+    def meet(self, user: User) -> None:
+        """This user is signed in: if the address was another one's who was erased, it is so no
+        more."""
+        if self._closed.get(user.email, user.id) != user.id:
+            del self._closed[user.email]
+
     def forget(self) -> None:
         """Ask the storage anew for everybody."""
         self._known.clear()

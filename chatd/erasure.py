@@ -78,6 +78,7 @@ class Erasure:
             await self._storage.delete_user(user.email)
             # Once more: what neighbours knew of these conversations when it began is void now.
             self._directory.close(user)
+            self._router.hear_closed(user.email)
         return Erased(user.email, author, _remains(author, blank=blank))
 
     async def _begin(self, user: User, prefix: str) -> str:

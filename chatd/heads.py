@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chatd.models import Conversation
+from chatd.models import Conversation, pair_of
 
 MOST_KNOWN: Final = 1_000_000
 
@@ -35,6 +35,11 @@ class Heads:
     def forget(self, conversation: Conversation) -> None:
         """What was told of it says nothing any more."""
         self._heads.pop(conversation, None)
+
+    def forget_pairs(self, user: str) -> None:
+        """The same for all one-to-one conversations of a user."""
+        for conversation in [one for one in self._heads if user in (pair_of(one) or ())]:
+            del self._heads[conversation]
 
     def missed(self, conversation: Conversation, seq: int) -> int | None:
         """The first seq that is left out where ``seq`` is told next, if any."""

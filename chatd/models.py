@@ -294,7 +294,7 @@ class Advance(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """Tokens of a user that are good no more: one, or all that are not of ``generation``."""
+    """Tokens of a user that are good no more: one, or all that are older than ``generation``."""
 
     email: str
     user_id: str
@@ -306,7 +306,7 @@ class Ended(msgspec.Struct, frozen=True):
         """Whether a token with this id, of this generation, is among them."""
         if self.token_id is not None:
             return token_id == self.token_id
-        return generation != self.generation
+        return self.generation is not None and generation < self.generation
 
 
 class RevokedToken(msgspec.Struct, frozen=True):

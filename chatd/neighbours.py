@@ -29,6 +29,9 @@ class Neighbours(Protocol):
     def tell(self, news: AnyNews) -> None:
         """Tell the others."""
 
+    async def admit(self, group: str, user: str) -> None:
+        """A user has just joined here, by the store: give them what was told here since."""
+
     async def settled(self) -> None:
         """Return once nothing that was stored here by now waits to be told."""
 
@@ -54,6 +57,9 @@ class Alone:
         tell(advance)
 
     def tell(self, news: AnyNews) -> None:
+        pass
+
+    async def admit(self, group: str, user: str) -> None:
         pass
 
     async def settled(self) -> None:

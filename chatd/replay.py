@@ -29,17 +29,20 @@ class Replayer:
         *,
         limit: int,
         turns: asyncio.Semaphore,
+        others: bool = False,
     ) -> None:
         """``seen`` is told how far each conversation was read for whom.
 
         ``limit``: messages per conversation (0: all); the rest is announced as a gap.
         ``turns``: what bounds how many read from the storage for this at the same time.
+        ``others``: whether other servers may tell of messages, late or again.
         """
         self._storage = storage
         self._claim = claim
         self._seen = seen
         self.limit = limit
         self._turns = turns
+        self._others = others
 
     async def replay(
         self, connection: Connection, cursors: Mapping[Conversation, int] | None = None
@@ -64,8 +67,27 @@ class Replayer:
             start = min(start, held_from.get(conversation, start + 1) - 1)
             if start < position.last_seq:
                 count += await self._replay(connection, position, start)
+            elif self._others:
+                # What they tell late, or again, is none of this connection's.
+                connection.begin(conversation, position.last_seq + 1)
         self.go_live(connection)
         return count
+
+    async def skip(self, connection: Connection) -> None:
+        """Go live behind all that was written by now."""
+        if not self._others:
+            self.go_live(connection)
+            return
+        async with self._turns:
+            positions = await self._storage.positions(connection.user)
+        held_from = connection.held_from()
+        for position in positions:
+            conversation, last_seq = position.conversation, position.last_seq
+            if connection.scope.covers(conversation):
+                self._seen(connection, conversation, last_seq)
+                first = min(last_seq + 1, held_from.get(conversation, last_seq + 1))
+                connection.begin(conversation, first)
+        self.go_live(connection)
 
     def go_live(self, connection: Connection) -> None:
         """Write what was held back and not replayed, and say that what follows is live."""

@@ -152,11 +152,8 @@ class ChatRouter:
         if groups is not None and group in groups:
             return group
         name = (await self.require_group(group)).name
-        if groups is None:
-            member = await self._storage.member(name, user) is not None
-        else:
-            member = name in groups
-        if not member:
+        # They may have joined elsewhere just now.
+        if not (groups and name in groups) and await self._storage.member(name, user) is None:
             raise NotAMember(f"only members of {name!r} may do this; join it first")
         return name
 
@@ -251,6 +248,13 @@ class ChatRouter:
         group = group_of(conversation)
         others = self._registry.of_group(group) if group else self._registry.carrying(conversation)
         self.heads.seen(conversation, seq, first=set(others) <= {connection})
+
+    def hear_closed(self, user: str) -> None:
+        """A user was erased, here or elsewhere: who signs up with the address begins anew."""
+        self.flush()
+        self.heads.forget_pairs(user)
+        for connection in self._registry:
+            connection.forget_pairs(user)
 
     def _charge(self, sender: str) -> None:
         wait = self._send_limit.take(sender, asyncio.get_running_loop().time())
@@ -389,6 +393,7 @@ class ChatRouter:
 
         async def join() -> None:
             if await self._storage.join(group, user, now_ms()):
+                await self._neighbours.admit(group, user)
                 self._joined(group, user)
 
         await self._journal.run(join)

@@ -241,7 +241,7 @@ class Bus:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await self._changed.wait()
-                if self._changed.is_set():
+                if self._changed.is_set() and client.is_connected:
                     await self._subscribe(client)
                     self._make_good()
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from chatd.cluster.bus import Access, Bus
@@ -24,7 +25,8 @@ from chatd.cluster.shards import (
     shard_of_user,
     shards_of,
 )
-from chatd.models import Advance, Conversation, group_of, now_ms
+from chatd.errors import Unavailable
+from chatd.models import Advance, Conversation, group_of, now_ms, other_of
 from chatd.news import (
     AnyNews,
     AskNews,
@@ -35,6 +37,7 @@ from chatd.news import (
     ReceiptNews,
     StoredNews,
     TypingNews,
+    UserClosedNews,
 )
 
 _OUT_SECONDS: Final = 0.5
@@ -91,6 +94,7 @@ class Cluster:
             beginning=self._beginning,
             own=rooms.journal.told,
             gave_up=self._gave_up,
+            failed=partial(self._observer.failed, "cluster.tell_failed"),
         )
         self._healer = Healer(rooms, self._sequencer, self.listening, self._observer)
         self._receiver = Receiver(rooms, self._sequencer, self._healer, self._observer.failed)
@@ -115,16 +119,17 @@ class Cluster:
             self._peers.watch_forever(),
             self._healer.sessions.run_forever(),
             self._healer.ill.run_forever(),
-            self._pulse_forever(),
             self._look_forever(self._healer.sessions),
             self._look_forever(self._healer.everything),
         ):
             self._run(coroutine)
+        self._pulsing = self._run(self._pulse_forever())
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -134,6 +139,8 @@ class Cluster:
         """Say good-bye to the others, and let go of NATS."""
         if self._bus is None:
             return
+        # A pulse behind the good-bye would say that this server is there.
+        self._pulsing.cancel()
         self._post.add(EVERYBODY, self._pulse(leaving=True))
         self._post.flush()
         await self._bus.drain()
@@ -171,6 +178,18 @@ class Cluster:
             self._post.add(shard, news)
         if isinstance(news, MembershipNews):
             self._receiver.catch_up(news)
+        elif isinstance(news, UserClosedNews):
+            self._healer.told.forget(news.email)
+
+    async def admit(self, group: str, user: str) -> None:
+        """See `chatd.neighbours.Neighbours`."""
+        try:
+            member = await self._rooms.storage.member(group, user)
+            if member is not None:
+                await self._healer.give(member)
+        except Unavailable as error:
+            # They have joined: what they miss now the next replay gives.
+            self._observer.failed("cluster.not_caught_up", error)
 
     def _publish(self, shard: int, data: bytes) -> None:
         if self._bus is not None:
@@ -315,8 +334,12 @@ class Cluster:
 
 def _shards(news: AnyNews) -> Collection[int]:
     """Where those listen whom the news concerns."""
-    if isinstance(news, StoredNews | TypingNews):
+    if isinstance(news, StoredNews):
         return shards_of(news.conversation)
+    if isinstance(news, TypingNews):
+        if group_of(news.conversation) is not None:
+            return shards_of(news.conversation)
+        return (shard_of_user(other_of(news.conversation, news.user)),)
     if isinstance(news, ReceiptNews):
         return _shards_of_writers(news.advance)
     if isinstance(news, ReadNews):

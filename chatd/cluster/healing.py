@@ -111,7 +111,12 @@ class Healer:
             async with self._turns:
                 await work(name)
 
-        await asyncio.gather(*(one(name) for name in names))
+        tasks = [asyncio.create_task(one(name)) for name in names]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     # -- conversations -----------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class Healer:
         for message in await self._storage.history(
             conversation, before_seq=_END, limit=_LAST_WRITTEN
         ):
-            if self._registry.is_online(message.sender):
+            if self._concerns(message):
                 wrote[message.sender] = message
         if not wrote:
             return
@@ -175,6 +180,17 @@ class Healer:
                 for message in wrote.values():
                     self._receipt(message, place)
             after = places[-1].user
+
+    def _concerns(self, message: Message) -> bool:
+        """Whether its sender is here, and was when it was received or read: what happened before
+        they know from the history."""
+        since = self._since.get(message.sender)
+        if since is None:
+            return False
+        at = message.sent_at
+        if pair_of(message.conversation):
+            at = message.read_at or message.delivered_at or now_ms()
+        return at >= since - _LEEWAY_MS
 
     def _receipt(self, message: Message, place: Place) -> None:
         """Tell who wrote this, if it is so, that somebody has it or has read it."""
@@ -233,14 +249,24 @@ class Healer:
         """What was told of a membership may be long past: have it here as the store has it."""
         member = await self._storage.member(group, user)
         known = self._registry.groups_of(user)
-        if member is not None and known is not None and group not in known:
+        if member is not None and (known is None or group not in known):
             await self._admit(member)
         elif member is None and (known is None or group in known):
             self._router.hear_left(group, user)
 
     async def _admit(self, member: Member) -> None:
-        """Have a user who is here in a group from now on, and give them what others here were
-        told since they joined."""
+        """Have a user who is here in a group from now on."""
+        group, user = member.group, member.email
+        await self.give(member)
+        if group not in (self._registry.groups_of(user) or ()):
+            self._router.hear_joined(group, user)
+        await self.joined(group, user)
+        # They may have left while this was under way.
+        if await self._storage.member(group, user) is None:
+            self._router.hear_left(group, user)
+
+    async def give(self, member: Member) -> None:
+        """Give a user who is here what others here were told since they joined."""
         group, user = member.group, member.email
         conversation, reached = group_conversation(group), member.delivered_seq
         while group in self._registry.groups():
@@ -250,12 +276,10 @@ class Healer:
             page = await self._storage.history(
                 conversation, after_seq=reached, before_seq=head + 1, limit=_PAGE
             )
-            self._give(user, page)
+            self._deliver(user, page)
             reached = page[-1].seq if page else head
-        self._router.hear_joined(group, user)
-        await self.joined(group, user)
 
-    def _give(self, user: str, page: Sequence[Message]) -> None:
+    def _deliver(self, user: str, page: Sequence[Message]) -> None:
         for message in page:
             frame = encode(message_frame(message))
             for connection in self._registry.of_user_carrying(user, message.conversation):
@@ -267,7 +291,9 @@ class Healer:
         """End what lives by tokens that are good no more, and forget who may have been erased."""
         self._directory.forget()
         await self._storage.forget()
-        await self._accounts.catch_up({one.login.token_id: one.user for one in self._registry})
+        await self._accounts.catch_up(
+            lambda: {one.login.token_id: one.user for one in self._registry}
+        )
 
     async def _memberships(self, user: str) -> None:
         """Where the store has it otherwise, and nobody joined or left meanwhile, it is right."""

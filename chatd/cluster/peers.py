@@ -130,6 +130,9 @@ class Peers:
             self._listener.keys(server, pulse.keys)
         self._look_at_clock(server, peer, pulse)
         peer.pulse = pulse
+        # What it told of people came by the same way, before this.
+        if (peer.digest.people, peer.digest.bits) != (pulse.people, pulse.digest):
+            self._ask(server, peer)
         asyncio.get_running_loop().call_later(_LATE_SECONDS, self._compare, server, pulse)
 
     def _look_at_clock(self, server: str, peer: _Peer, pulse: PulseNews) -> None:
@@ -144,8 +147,6 @@ class Peers:
         if peer is None:
             return
         self._count(peer, pulse.sent)
-        if (peer.digest.people, peer.digest.bits) != (pulse.people, pulse.digest):
-            self._ask(server, peer)
 
     def _count(self, peer: _Peer, sent: Sequence[int]) -> None:
         missed = {n for n, number in enumerate(sent) if peer.numbers[n] < number}

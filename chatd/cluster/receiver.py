@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 
 from chatd.cluster.healing import Healer
 from chatd.cluster.rooms import Rooms
 from chatd.cluster.sequencer import Sequencer
+from chatd.cluster.shards import EVERYBODY, shard_of_group
 from chatd.news import (
     GroupGoneNews,
     MembershipNews,
@@ -50,7 +51,9 @@ class Receiver:
 
     @hear.register
     def _(self, news: ReceiptNews) -> None:
-        self._healer.hear_receipt(news.advance)
+        # Who wrote it hears `sent` first.
+        advance = news.advance
+        self._sequencer.behind(advance.conversation, partial(self._healer.hear_receipt, advance))
 
     @hear.register
     def _(self, news: ReadNews) -> None:
@@ -68,11 +71,16 @@ class Receiver:
         elif not here:
             router.hear_joined(news.group, news.user)
         if here:
-            self._start(self._healer.settle(news.group, news.user))
+            self._start(self._healer.settle(news.group, news.user), news.group)
 
     @hear.register
     def _(self, news: GroupGoneNews) -> None:
+        registry = self._rooms.registry
+        members = {connection.user for connection in registry.of_group(news.group)}
         self._rooms.router.hear_group_gone(news.group)
+        # It may have been made anew since.
+        for user in members:
+            self._start(self._healer.settle(news.group, user), news.group)
 
     @hear.register
     def _(self, news: SessionsEndedNews) -> None:
@@ -81,19 +89,24 @@ class Receiver:
     @hear.register
     def _(self, news: UserClosedNews) -> None:
         self._rooms.directory.hear_closed(news.email, news.user_id)
+        self._rooms.router.hear_closed(news.email)
+        self._healer.told.forget(news.email)
         self._start(self._rooms.storage.forget())
 
     def catch_up(self, news: MembershipNews) -> None:
         """Whoever is here and joined, here or elsewhere, gets what was written since."""
         if news.joined and self._rooms.registry.is_online(news.user):
-            self._start(self._healer.joined(news.group, news.user))
+            self._start(self._healer.joined(news.group, news.user), news.group)
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, work: Awaitable[None], group: str = "") -> None:
+        """Do what takes a look into the store; where that fails, it is healed later."""
+
         async def run() -> None:
             try:
                 await work
             except Exception as error:
                 self._failed("cluster.not_caught_up", error)
+                self._healer.lost({EVERYBODY, *([shard_of_group(group)] if group else [])})
 
         task = asyncio.create_task(run())
         self._tasks.add(task)

@@ -50,6 +50,7 @@ class _Hole:
 
     def __init__(self) -> None:
         self.waiting: dict[int, Tell] = {}
+        self.behind: list[Tell] = []
         self.start: Start | None = None
         self.last = 0
         """How far the store is known to go."""
@@ -68,12 +69,14 @@ class Sequencer:
         beginning: Callable[[Conversation, int], Awaitable[int]],
         own: Callable[[], Awaitable[None]] = _nothing,
         gave_up: Callable[[Conversation], None] = lambda _: None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         """``tell`` a message that the store gave; ``told`` follows when some were told late.
         ``beginning``: behind which seq a conversation begins that nothing is known of here.
         ``own`` returns once all that this server has stored by now was handed to `take`: whoever
         wrote it is to have the answer to it, and no copy. ``gave_up`` hears of a conversation
-        that may lack something for as long as nothing follows."""
+        that may lack something for as long as nothing follows, ``failed`` of what a ``tell``
+        raises."""
         self._heads = heads
         self._storage = storage
         self._tell = tell
@@ -81,6 +84,7 @@ class Sequencer:
         self._beginning = beginning
         self._own = own
         self._gave_up = gave_up
+        self._failed = failed
         self._holes: dict[Conversation, _Hole] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,6 +97,14 @@ class Sequencer:
                 return
             hole = self._open(conversation)
         hole.waiting[seq] = tell
+
+    def behind(self, conversation: Conversation, tell: Tell) -> None:
+        """``tell`` what is about messages of the conversation, once what waits of it was told."""
+        hole = self._holes.get(conversation)
+        if hole is None:
+            tell()
+        else:
+            hole.behind.append(tell)
 
     def _is_next(self, conversation: Conversation, seq: int) -> bool:
         """Whether nothing that anybody here should have had lies before it."""
@@ -136,8 +148,10 @@ class Sequencer:
         finally:
             del self._holes[conversation]
             for seq in sorted(hole.waiting):
-                hole.waiting[seq]()
+                self._call(hole.waiting[seq])
             self._told()
+            for tell in hole.behind:
+                self._call(tell)
             if hole.last > (self._heads.head(conversation) or 0):
                 self._gave_up(conversation)
 
@@ -160,7 +174,7 @@ class Sequencer:
         for seq in sorted(hole.waiting):
             if seq > head + 1:
                 break
-            hole.waiting.pop(seq)()
+            self._call(hole.waiting.pop(seq))
             head = max(head, seq)
         self._told()
         return not hole.waiting and head >= hole.last
@@ -202,7 +216,14 @@ class Sequencer:
             if own is None:
                 self._tell(message)
             else:
-                own()
+                self._call(own)
+
+    def _call(self, tell: Tell) -> None:
+        try:
+            tell()
+        except Exception as error:
+            # The others still want to hear of theirs.
+            self._failed(error)
 
     async def settled(self) -> None:
         """Return once what waits now was told."""

@@ -28,6 +28,12 @@ class ToldReceipts:
             return None
         return msgspec.structs.replace(advance, senders=senders)
 
+    def forget(self, user: str) -> None:
+        """The address may be somebody else's from now on, whose conversations begin anew."""
+        gone = [key for key in self._told if user in (key[1], key[3])]
+        for key in gone:
+            del self._told[key]
+
     def _is_news(self, advance: Advance, sender: str) -> bool:
         key = (advance.conversation, advance.user, advance.kind, sender)
         if advance.seq <= self._told.get(key, 0):

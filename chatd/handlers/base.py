@@ -169,7 +169,7 @@ class GuardedHandler(RequestHandler):
             )
         self.one_token()
         self.services.state.check_started()
-        self.session = await self.services.accounts.authenticate(token)
+        self.session = await self.services.session(token)
         return self.session
 
     @property

@@ -56,7 +56,7 @@ class HandshakeHandler(PageHandler, WebSocketHandler):
         self.scope = self.scope_of(path)
         async with self.services.newcomers:
             if token is not None:
-                self.session = await self.services.accounts.authenticate(token)
+                self.session = await self.services.session(token)
                 await self.check_may_open(self.session)
             # It may have begun to drain since. What follows opens the socket in this very turn.
             self.services.state.check_taking_sockets()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from chatd.accounts import Accounts
+from chatd.accounts import Accounts, Session
 from chatd.connection import Flusher
 from chatd.directory import Directory
 from chatd.erasure import Erasure
@@ -181,6 +181,12 @@ class Services:
     metrics: Metrics
     log: Logger
     hosts: frozenset[str]
+
+    async def session(self, token: str) -> Session:
+        """Whose token this is; `Unauthenticated` where it is none, expired or revoked."""
+        session = await self.accounts.authenticate(token)
+        self.directory.meet(session.user)
+        return session
 
     @property
     def settings(self) -> Settings:

@@ -143,7 +143,7 @@ class SocketHandler(HandshakeHandler):
                 self._set_started()
             await self.services.neighbours.listening()
             if self.replay == "none":
-                self.services.replayer.go_live(connection)
+                await self.services.replayer.skip(connection)
             else:
                 cursors = await self._cursors(resumed) if self.replay == "resume" else {}
                 count = await self.services.replayer.replay(connection, cursors)
@@ -267,7 +267,7 @@ class SocketHandler(HandshakeHandler):
 
     async def _authenticate(self, frame: Auth) -> None:
         try:
-            session = await self.services.accounts.authenticate(frame.token)
+            session = await self.services.session(frame.token)
             if self.connection is None:
                 await self.check_may_open(session)
         except Unauthenticated:

@@ -100,8 +100,8 @@ class _Batch:
     async def _insert(self) -> _Refusal | None:
         """Number what waits and store it, up to the first draft that is refused."""
         distinct = self._distinct()
-        await self._tails.read(self._db, (draft.conversation for draft in distinct))
-        messages = self._numbered(distinct)
+        ends = await self._tails.read(self._db, (draft.conversation for draft in distinct))
+        messages = _numbered(distinct, ends)
         await _make_marks(self._db, messages)
         refusal = await _insert(self._db, messages)
         stored = messages if refusal is None else messages[: refusal.at]
@@ -126,15 +126,6 @@ class _Batch:
             distinct.append(draft)
         return distinct
 
-    def _numbered(self, drafts: Sequence[Draft]) -> list[Message]:
-        """The messages that these are to become."""
-        last = {one.conversation: self._tails.last_seq(one.conversation) for one in drafts}
-        messages = []
-        for draft in drafts:
-            last[draft.conversation] += 1
-            messages.append(draft.numbered(last[draft.conversation]))
-        return messages
-
     async def _understand(self, refusal: _Refusal) -> bool:
         """Look at what the refused draft ran into; False where that can't be seen yet."""
         refused = self._waiting[0]
@@ -148,8 +139,8 @@ class _Batch:
         known = self._tails.last_seq(conversation)
         waiting = {one.draft.conversation for one in self._waiting}
         self._tails.forget(waiting)
-        await self._tails.read(self._db, waiting)
-        return self._tails.last_seq(conversation) > known
+        ends = await self._tails.read(self._db, waiting)
+        return ends[conversation] > known
 
     async def look_for_repeats(self) -> None:
         """Set aside what repeats a stored message."""
@@ -166,6 +157,15 @@ class _Batch:
             else:
                 self._outcomes[one.nth] = repeated(one.draft, first)
         self._waiting = waiting
+
+
+def _numbered(drafts: Sequence[Draft], last: dict[Conversation, int]) -> list[Message]:
+    """The messages that these are to become, behind ``last``."""
+    messages = []
+    for draft in drafts:
+        last[draft.conversation] += 1
+        messages.append(draft.numbered(last[draft.conversation]))
+    return messages
 
 
 async def _make_marks(db: Db, messages: Sequence[Message]) -> None:

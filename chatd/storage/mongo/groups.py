@@ -154,6 +154,9 @@ async def delete_group(db: Db, name: str) -> bool:
     await db.members.delete_many(members, hint=BY_ID)
     deleted = await db.groups.delete_one({"_id": name}, hint=BY_ID)
     await db.members.delete_many(members, hint=BY_ID)
+    # If it was made anew meanwhile, its founder went with the others.
+    await db.groups.update_one({"_id": name}, {"$set": {"founded": False}}, hint=BY_ID)
+    await _found(db, name)
     return deleted.deleted_count == 1
 
 

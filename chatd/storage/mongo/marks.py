@@ -138,10 +138,13 @@ def _key(mark: Mark) -> _Key:
 async def _within(db: Db, tails: Tails, marks: Sequence[Mark]) -> list[Mark]:
     """Those marks that are not beyond their conversation's end."""
     tails.make_room()
-    beyond = {mark.conversation for mark in marks if mark.seq > tails.last_seq(mark.conversation)}
+    # Whoever appends may forget these while this waits.
+    ends = {mark.conversation: tails.last_seq(mark.conversation) for mark in marks}
+    beyond = {mark.conversation for mark in marks if mark.seq > ends[mark.conversation]}
     for conversation, seq in (await last_seqs(db, beyond)).items():
         tails.learn(conversation, seq)
-    return [mark for mark in marks if mark.seq <= tails.last_seq(mark.conversation)]
+        ends[conversation] = max(seq, ends[conversation])
+    return [mark for mark in marks if mark.seq <= ends[mark.conversation]]
 
 
 async def _find(db: Db, keys: Iterable[_Key]) -> dict[_Key, Document]:

@@ -22,13 +22,17 @@ class Tails:
     def __init__(self) -> None:
         self._known: dict[Conversation, int] = {}
 
-    async def read(self, db: Db, conversations: Iterable[Conversation]) -> None:
-        """Learn the last seqs of those that are not known."""
-        unknown = {one for one in conversations if one not in self._known}
+    async def read(self, db: Db, conversations: Iterable[Conversation]) -> dict[Conversation, int]:
+        """The last seqs of these; learned where they are not known."""
+        wanted = set(conversations)
+        ends = {one: self._known[one] for one in wanted if one in self._known}
+        unknown = wanted - ends.keys()
         if unknown:
             found = await last_seqs(db, unknown)
             for conversation in unknown:
                 self.learn(conversation, found.get(conversation, 0))
+                ends[conversation] = self.last_seq(conversation)
+        return ends
 
     def last_seq(self, conversation: Conversation) -> int:
         return self._known.get(conversation, 0)
