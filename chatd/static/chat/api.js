@@ -1,14 +1,15 @@
 // The REST calls: JSON in and out, problems (RFC 9457) as exceptions.
+import { sentence } from "./sentences.js";
 import { strings } from "./strings.js";
 
 /** The server refused: `status`, `code` (the stable word), `fields` (messages by field). */
 export class Refused extends Error {
   constructor(status, problem) {
-    super(problem?.detail ?? strings.errors.unexpected(status));
+    super(problem?.detail ? sentence(problem.detail) : strings.errors.unexpected(status));
     this.status = status;
     this.code = problem?.code;
     this.fields = Object.fromEntries(
-      (problem?.errors ?? []).map((one) => [one.field, one.message]),
+      (problem?.errors ?? []).map((one) => [one.field, sentence(one.message)]),
     );
   }
 }
@@ -20,7 +21,7 @@ export class Unreachable extends Error {
   }
 }
 
-/** The REST API as the session's user. `onUnauthenticated()` hears that the token is good no more. */
+/** The REST API as the session's user. `onUnauthenticated(token)` hears that it is good no more. */
 export class Api {
   #session;
   #onUnauthenticated;
@@ -32,6 +33,7 @@ export class Api {
 
   get = (path, query) => this.#call("GET", query ? `${path}?${new URLSearchParams(query)}` : path);
   post = (path, body) => this.#call("POST", path, body);
+  delete = (path, body) => this.#call("DELETE", path, body);
 
   signIn = (email, password) => this.#call("POST", "/v1/auth/sign-in", { email, password }, null);
 
@@ -46,26 +48,34 @@ export class Api {
     }
   }
 
-  async #call(method, path, body, token = this.#session.token) {
+  /** A document as it comes. */
+  async blob(path) {
+    const response = await this.#answer("GET", path);
+    return whole(response.blob());
+  }
+
+  async #call(...request) {
+    const response = await this.#answer(...request);
+    return response.status === 204 ? null : response.json();
+  }
+
+  async #answer(method, path, body, token = this.#session.token) {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     if (body) headers["Content-Type"] = "application/json";
-    const response = await asked(path, {
-      method,
-      headers,
-      body: body && JSON.stringify(body),
-      cache: "no-store",
-    });
-    if (response.ok) return response.status === 204 ? null : response.json();
+    const asked = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
+    const response = await whole(fetch(path, asked));
+    if (response.ok) return response;
     const problem = await response.json().catch(() => null);
-    if (response.status === 401 && token && token === this.#session.token)
-      this.#onUnauthenticated();
+    // A password that is wrong says nothing against the token.
+    if (response.status === 401 && token && problem?.code !== "bad_credentials")
+      this.#onUnauthenticated(token);
     throw new Refused(response.status, problem);
   }
 }
 
-async function asked(path, options) {
+async function whole(answer) {
   try {
-    return await fetch(path, options);
+    return await answer;
   } catch {
     throw new Unreachable();
   }

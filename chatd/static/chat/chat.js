@@ -1,5 +1,6 @@
 // The heart of the client: what the signed-in user's frames and clicks do to what is known.
 import { Gaps } from "./gaps.js";
+import { goneName, nameOf } from "./names.js";
 import { Opened } from "./opened.js";
 import { Presence, Typing } from "./presence.js";
 import { Reads } from "./reads.js";
@@ -62,10 +63,13 @@ export class Chat extends EventTarget {
     this[`_${frame.type}`]?.(frame);
   }
 
-  /** The socket is gone: nothing comes until the next `hello`. */
+  /** The socket is gone: nothing comes until the next `hello`, not even that somebody went. */
   lineDown() {
     this.#live = false;
     this.outbox.pause();
+    this.presence.reset();
+    this.current?.doubt();
+    this.#tell("presence");
   }
 
   _hello(frame) {
@@ -260,14 +264,29 @@ export class Chat extends EventTarget {
     return { people: people.items, groups: groups.items };
   }
 
-  /** Whether a user is on line; `otherwise` where the server does not tell. */
-  isOnline(email, otherwise = false) {
+  /** Whether anything is known of who is on line: a line is up that would tell. */
+  get knowsPresence() {
+    return this.#live;
+  }
+
+  /**
+   * Whether a user is on line, undefined where it is not known; `otherwise` where the server does not
+   * tell.
+   */
+  presenceOf(email, otherwise) {
+    if (!this.#live || goneName(email)) return undefined;
     return this.presence.told ? this.presence.has(email) : otherwise;
+  }
+
+  /** Whether a user is known to be on line. */
+  isOnline(email, otherwise) {
+    return this.presenceOf(email, otherwise) === true;
   }
 
   /** What a conversation is called. */
   titleOf(target) {
-    return (target.group && this.titles.get(target.group)) || target.group || target.user;
+    if (target.user) return nameOf(target.user);
+    return this.titles.get(target.group) || target.group;
   }
 
   // -- keeping up ------------------------------------------------------------------------------

@@ -93,13 +93,27 @@ export class Conversation {
   /** Load the ends of what may have changed while nobody was listening: receipts, members. */
   async refresh() {
     if (this.target.group) return this.loadMembers();
-    const page = await this.#page({ limit: PAGE });
+    const [page] = await Promise.all([this.#page({ limit: PAGE }), this.#lookAgain()]);
     for (const message of page.items) {
       if (message.delivered_at)
         this.timeline.mark({ kind: "delivered", seq: message.seq, at: message.delivered_at });
       if (message.read_at)
         this.timeline.mark({ kind: "read", seq: message.seq, at: message.read_at });
     }
+  }
+
+  /** Who is gone meanwhile stays as they were known. */
+  async #lookAgain() {
+    const known = this.user;
+    await this.#find();
+    this.user ??= known;
+  }
+
+  /** Nobody has been listening: who was on line may have gone, and is asked for by `refresh`. */
+  doubt() {
+    const doubted = { online: undefined, last_seen_at: undefined };
+    if (this.user) this.user = { ...this.user, ...doubted };
+    for (const [email, member] of this.members) this.members.set(email, { ...member, ...doubted });
   }
 
   async loadMembers() {

@@ -1,4 +1,5 @@
 // What the sidebar lists for what was typed into its box. No I/O, no DOM.
+import { goneName } from "./names.js";
 import { keyOf } from "./targets.js";
 
 /**
@@ -34,5 +35,5 @@ export function listing({ wanted, summaries, online, found, me, titleOf }) {
 
 /** Whole addresses only for who types one: a domain is everybody's. */
 function searched({ user, group }, wanted) {
-  return group ?? (wanted.includes("@") ? user : user.split("@")[0]);
+  return group ?? goneName(user) ?? (wanted.includes("@") ? user : user.split("@")[0]);
 }

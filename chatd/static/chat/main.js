@@ -1,4 +1,5 @@
 // The web client, put together: who is signed in, the live socket, and what is shown.
+import { Account } from "./account.js";
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { addressOf, targetAt, tokenIn } from "./doors.js";
@@ -19,10 +20,17 @@ const SOCKET_PATH = "/v1/ws?replay=resume";
 /** The page: the sign-in form, or the client of who is signed in. */
 class Page {
   #session = new Session(browserStorage("sessionStorage"));
-  #api = new Api(this.#session, () => this.#ended());
+  #api = new Api(this.#session, (token) => this.#refused(token));
+  #account = new Account({
+    api: this.#api,
+    session: this.#session,
+    onErased: () => this.#erased(),
+  });
   #textLimit;
   #signedIn = null;
   #renewing = false;
+  // Whether the token came with the address, and the server has not taken it yet.
+  #byLink = false;
 
   constructor(textLimit) {
     this.#textLimit = textLimit;
@@ -30,6 +38,7 @@ class Page {
 
   start() {
     const token = tokenIn(location);
+    this.#byLink = token !== null;
     if (token) this.#session.token = token;
     // The token must not stay where people copy addresses from, nor in the history.
     if (location.search) history.replaceState(null, "", location.pathname + location.hash);
@@ -69,7 +78,7 @@ class Page {
     socket.addEventListener("state", () => socket.live || this.#signedIn?.chat?.lineDown(), {
       signal,
     });
-    socket.addEventListener("unauthenticated", () => this.#ended(), { signal });
+    socket.addEventListener("unauthenticated", ({ detail }) => this.#refused(detail), { signal });
     window.addEventListener("online", () => socket.wake(), { signal });
     window.addEventListener("offline", () => socket.offline(), { signal });
     document.addEventListener(
@@ -94,15 +103,22 @@ class Page {
   }
 
   #hear(frame) {
+    const first = frame.type === "hello" && !this.#signedIn.chat;
+    if (first) this.#welcome(frame.user);
     if (frame.type === "hello") {
       this.#session.lasts(frame.expires_in);
-      if (!this.#signedIn.chat) this.#welcome(frame.user);
       this.#renew();
     }
     // Where the token is refused, a `bye` comes, and no `hello` before it.
     this.#signedIn.chat?.hear(frame);
-    if (frame.type === "hello" && !this.#signedIn.chat.current)
-      this.#signedIn.chat.open(targetAt(location));
+    if (first) this.#enter();
+  }
+
+  /** Open what the address asks for; the focus is where one goes on. */
+  async #enter() {
+    const { chat, view } = this.#signedIn;
+    await chat.open(targetAt(location));
+    view.focus();
   }
 
   /** The server has said who is signed in: show the client. */
@@ -114,18 +130,21 @@ class Page {
       (frame) => socket.live && socket.send(frame),
     );
     const drafts = new Drafts(new Shelf("draft", me));
+    const preferences = new Shelf("preference", me);
     const chat = new Chat({ me, api: this.#api, socket, outbox });
-    Object.assign(this.#signedIn, { chat, drafts });
     const view = new ClientView({
       chat,
       socket,
       drafts,
       signal,
-      preferences: new Shelf("preference", me),
+      preferences,
       textLimit: this.#textLimit,
       go: (target) => this.#go(target),
       signOut: () => this.#signOut(),
+      account: this.#account,
     });
+    this.#byLink = false;
+    Object.assign(this.#signedIn, { chat, drafts, preferences, view });
     this.#show(view.element);
   }
 
@@ -142,10 +161,12 @@ class Page {
     const { socket } = this.#signedIn;
     this.#renewing = true;
     try {
-      const { token, expires_in } = await this.#api.post("/v1/auth/token");
-      this.#session.token = token;
-      this.#session.lasts(expires_in);
-      socket.send({ type: "auth", token });
+      const { token } = this.#session;
+      const renewed = await this.#api.post("/v1/auth/token");
+      // A password that was changed meanwhile has brought another one, and ended this one.
+      if (token !== this.#session.token) return;
+      this.#session.take(renewed);
+      socket.authenticate();
     } catch {
       // Tried again soon; and where the token is good no more, the form comes up.
     } finally {
@@ -154,27 +175,46 @@ class Page {
   }
 
   #signOut() {
+    // Whether or not the server can hear of it now, this tab is signed out.
+    this.#api.post("/v1/auth/sign-out").catch(() => {});
+    this.#forget();
+  }
+
+  #erased() {
+    this.#signedIn.preferences.clear();
+    this.#forget(strings.signIn.erased);
+  }
+
+  /** Nothing that was written stays in the browser, nor the token. */
+  #forget(notice) {
     const { chat, drafts } = this.#signedIn;
     chat.outbox.clear();
     drafts.clear();
-    // Whether or not the server can hear of it now, this tab is signed out.
-    this.#api.post("/v1/auth/sign-out").catch(() => {});
     this.#leave();
     this.#session.end();
-    this.#signIn();
+    this.#signIn(notice);
   }
 
   #show(element) {
     document.body.replaceChildren(element);
   }
 
+  /** The server refused a token: there may be another one by now, or soon. */
+  async #refused(token) {
+    await this.#account.settled;
+    if (!this.#signedIn) return;
+    if (token === this.#session.token) this.#ended();
+    else this.#signedIn.socket.open();
+  }
+
   /** The token is good no more: sign in again, and go on at the same place. */
   #ended() {
-    if (!this.#signedIn) return;
     const email = this.#signedIn.chat?.me ?? "";
+    const notice = this.#byLink ? strings.signIn.badLink : strings.signIn.ended;
+    this.#byLink = false;
     this.#leave();
     this.#session.end();
-    this.#signIn(strings.signIn.ended, email);
+    this.#signIn(notice, email);
   }
 
   #leave() {

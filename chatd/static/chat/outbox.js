@@ -34,6 +34,11 @@ export class Outbox extends EventTarget {
     return this.#entries.size;
   }
 
+  /** How many will be sent; the others the server has refused. */
+  get waiting() {
+    return [...this.#entries.values()].filter((entry) => !entry.failed).length;
+  }
+
   /** What is on its way to one conversation, in the order of writing. */
   of(key) {
     return [...this.#entries.values()].filter((entry) => keyOf(entry.target) === key);

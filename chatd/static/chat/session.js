@@ -19,6 +19,12 @@ export class Session {
     this.#storage.setItem(KEPT, token);
   }
 
+  /** Go on with what the server gave: `{token, expires_in}`. */
+  take({ token, expires_in }) {
+    this.token = token;
+    this.lasts(expires_in);
+  }
+
   end() {
     this.#storage.removeItem(KEPT);
     this.#endsAt = Infinity;

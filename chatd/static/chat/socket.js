@@ -23,7 +23,8 @@ export function backoff(attempt, random = Math.random()) {
 /**
  * A socket for everything of a user, with `?replay=resume`.
  *
- * Events: `frame` (its `detail` is the frame), `state`, and `unauthenticated` where the token was refused.
+ * Events: `frame` (its `detail` is the frame), `state`, and `unauthenticated` where the token was refused
+ * (its `detail`).
  * `state.phase` is `idle`, `connecting`, `live`, `waiting` (until `retryAt`, milliseconds since 1970) or
  * `stopped` (for `reason`).
  */
@@ -35,6 +36,7 @@ export class Socket extends EventTarget {
   #socket = null;
   #attempt = 0;
   #bye = null;
+  #shown = null;
   #heardAt = 0;
   #askedAt = 0;
   #timers = { retry: 0, hello: 0, watch: 0, steady: 0 };
@@ -61,7 +63,7 @@ export class Socket extends EventTarget {
     this.#socket = socket;
     this.#heardAt = Date.now();
     // A token in a frame is in no log, and a bad one is no error in the console.
-    socket.onopen = () => this.send({ type: "auth", token: this.#token() });
+    socket.onopen = () => this.authenticate();
     socket.onmessage = (event) => this.#hear(JSON.parse(event.data));
     socket.onclose = (event) => this.#closed(event.code, event.reason);
     this.#timers.hello = setTimeout(() => this.#lose(), HELLO_MS);
@@ -78,6 +80,12 @@ export class Socket extends EventTarget {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
+  }
+
+  /** Go on with the token there is now. */
+  authenticate() {
+    this.#shown = this.#token();
+    this.send({ type: "auth", token: this.#shown });
   }
 
   /** The network or the page came back: don't wait any longer, don't trust an old socket. */
@@ -141,7 +149,7 @@ export class Socket extends EventTarget {
     this.#socket = null;
     if (code === UNAUTHENTICATED) {
       this.#become({ phase: "idle" });
-      this.dispatchEvent(new Event("unauthenticated"));
+      this.dispatchEvent(new CustomEvent("unauthenticated", { detail: this.#shown }));
     } else if (FINAL.has(code) || this.#bye?.reconnect === false) {
       this.#become({ phase: "stopped", reason: this.#bye?.reason || reason || `code ${code}` });
     } else {

@@ -8,15 +8,16 @@ export const strings = {
 
   signIn: {
     title: "Sign in",
-    lead: "A new address makes a new account.",
+    lead: "A new address makes a new account, where this server takes new ones.",
     email: "E-mail",
     password: "Password",
     submit: "Sign in",
     working: "Signing in …",
     ended: "Your session has ended. Sign in again to go on where you were.",
+    erased: "Your account is erased.",
+    badLink: "This link is no longer good. Sign in.",
     emailMissing: "Enter an e-mail address, such as ann@example.org.",
     passwordShort: "A password has at least 8 characters.",
-    showPassword: "Show password",
   },
 
   line: {
@@ -37,7 +38,7 @@ export const strings = {
     filter: "Filter, or find people and groups",
     filterShort: "Filter or find",
     conversations: "Conversations",
-    noConversations: "None yet. Pick somebody, or join a group.",
+    noConversations: "None yet. Pick somebody, or find a group by typing its name in the filter.",
     online: "Online",
     nobodyOnline: "Nobody else is on line.",
     onlineUntold: "So many are on line that they are not listed. Find people by address.",
@@ -60,10 +61,43 @@ export const strings = {
     unsentDrop: "Drop and sign out",
   },
 
+  account: {
+    title: "Your account",
+    close: "Close",
+    wrongPassword: "This password is wrong.",
+    password: "Password",
+    current: "Current password",
+    new: "New password",
+    newHint: "At least 8 characters.",
+    again: "New password again",
+    differs: "This is not the same as above.",
+    change: "Change password",
+    changing: "Changing …",
+    changed: "Your password is changed. Everywhere else you are signed out.",
+    data: "Your data",
+    dataHint:
+      "Your account, your one-to-one conversations, and what you wrote in groups, in one file.",
+    download: "Download my data",
+    downloading: "Downloading …",
+    downloaded: (file) => `Your data is in ${file}.`,
+    endTitle: "Erase your account",
+    endHint: "Your account and your address go. What you wrote stays for others to read.",
+    endPassword: "Your password",
+    endPasswordMissing: "Enter your password.",
+    end: "Erase my account",
+    ending: "Erasing …",
+    endQuestion: {
+      title: "Erase your account?",
+      text: "There is no way back. You leave all groups, and nobody can write to you any more.",
+      action: "Erase for good",
+    },
+  },
+
   newGroup: {
     title: "New group",
     name: "Name",
-    nameHint: "2 to 64 of a-z 0-9 . _ -, as it stands in the address.",
+    nameHint:
+      "2 to 64 characters: a–z, 0–9, dot, underscore, hyphen. It becomes part of the address.",
     groupTitle: "Title (optional)",
     titleHint: "What people see, in any script.",
     create: "Create group",
@@ -76,7 +110,7 @@ export const strings = {
       "Pick somebody who is on line, open a conversation, or find people and groups with the box at the top.",
     back: "Back to the list",
     loading: "Loading …",
-    failed: (why) => `This conversation could not be loaded: ${why}`,
+    failed: (why) => `This conversation could not be loaded. ${why}`,
     retry: "Try again",
     group: (name) => `Group ${name}`,
     join: "Join",
@@ -89,8 +123,11 @@ export const strings = {
     unknownUserHint: "Ask them to sign in once; then you can write to them, on line or not.",
     online: "on line",
     offline: "off line",
+    gone: "This account no longer exists. Nobody can be written to here.",
     lastSeen: (when) => `last seen ${when}`,
-    members: (count, online) => `${counted(count, "member", "members")}, ${online} on line`,
+    members: (count) => counted(count, "member", "members"),
+    membersOnline: (count, online) =>
+      `${counted(count, "member", "members")}, ${online} on line`,
     showMembers: "Members",
     closeMembers: "Close the list of members",
     you: "you",
@@ -107,7 +144,7 @@ export const strings = {
     today: "Today",
     yesterday: "Yesterday",
     you: "You",
-    failed: "Not sent",
+    failed: (why) => `Not sent. ${why}`,
     retry: "Send again",
     discard: "Discard",
     from: (author, text) => `${author}: ${text}`,
@@ -147,8 +184,13 @@ export const strings = {
   },
 
   errors: {
-    unreachable: "the server can't be reached",
-    unexpected: (status) => `the server answered ${status}`,
+    unreachable: "The server can't be reached.",
+    unexpected: (status) => `The server answered ${status}.`,
+  },
+
+  gone: {
+    erased: "Erased person",
+    deleted: "Deleted person",
   },
 
   skip: "Skip to the message box",

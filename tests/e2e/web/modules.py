@@ -22,8 +22,10 @@ few = settings(max_examples=15, deadline=None)
 
 MODULES: Final = (
     "doors",
+    "names",
     "outbox",
     "rows",
+    "sentences",
     "session",
     "shelf",
     "socket",

@@ -162,7 +162,8 @@ def test_who_left_hears_nothing_until_joining_again(
     bob.expect_texts("before")
     bob.button("Leave").click()
     expect(bob.page.get_by_text("You are not a member of python.")).to_be_visible()
-    expect(bob.page.get_by_text("None yet. Pick somebody, or join a group.")).to_be_visible()
+    none_yet = "None yet. Pick somebody, or find a group by typing its name in the filter."
+    expect(bob.page.get_by_text(none_yet)).to_be_visible()
     expect(bob.composer).to_be_hidden()
     ann.say("between", group="python")
     # What comes for him now would have come behind the other.

@@ -86,10 +86,10 @@ def test_what_the_server_refuses_for_good_is_kept_and_lets_the_next_go(modules: 
         box.refused({ client_id: id("one"), code: "invalid", message: "no" });
         const [failed] = box.of("user:bob@example.org");
         const seen = [texts(), failed.failed, kept.get(failed.client_id).failed];
-        box.resume(); box.stored(id("two"));
-        seen.push(texts(), box.size);
+        box.resume(); seen.push(box.waiting); box.stored(id("two"));
+        seen.push(texts(), box.size, box.waiting);
         box.retry(failed.client_id);
-        seen.push(texts(), box.of("user:bob@example.org")[0].failed ?? null);
+        seen.push(texts(), box.waiting, box.of("user:bob@example.org")[0].failed ?? null);
         box.stored(failed.client_id);
         seen.push(box.size);
         return seen;
@@ -98,9 +98,12 @@ def test_what_the_server_refuses_for_good_is_kept_and_lets_the_next_go(modules: 
         ["one", "two"],
         "no",
         "no",
+        1,
         ["one", "two", "two"],
         1,
+        0,
         ["one", "two", "two", "one"],
+        1,
         None,
         0,
     ]

@@ -14,6 +14,57 @@ from tests.e2e.web.modules import ANN, Modules, few
 
 pytestmark = pytest.mark.browser
 
+# -- sentences ---------------------------------------------------------------------------------
+
+SENTENCES: Final = {
+    "the e-mail address or the password is wrong": "The e-mail address or the password is wrong.",
+    "too many messages in a short time; slow down": "Too many messages in a short time; slow down.",
+    "e-mail addresses have an @": "E-mail addresses have an @.",
+    "élan, too": "Élan, too.",
+    "you're not a member of 'python'": "You're not a member of 'python'.",
+    "A title is one line.": "A title is one line.",
+    "is it?": "Is it?",
+    "stop!": "Stop!",
+    "and so on …": "And so on …",
+    "say 'no.'": "Say 'no.'",
+    "no": "No.",
+    " spaces ": "Spaces.",
+    "": "",
+    "'python' is taken": "'python' is taken.",
+    '"python" is taken': '"python" is taken.',
+    "“python” is taken": "“python” is taken.",
+    "bob@example.org is gone": "bob@example.org is gone.",
+    "bob.b@example.org is gone": "bob.b@example.org is gone.",
+    "https://example.org is away": "https://example.org is away.",
+    "example.org is away": "example.org is away.",
+    "client_id must be text": "client_id must be text.",
+    "cursors[0] must name a user": "cursors[0] must name a user.",
+    "/v1/ws is elsewhere": "/v1/ws is elsewhere.",
+    "3 are too many": "3 are too many.",
+}
+
+
+def test_what_a_server_says_becomes_a_sentence(modules: Modules) -> None:
+    """Seen to fail with words that are shown as they came."""
+    found = modules.run("return given.map(sentences.sentence);", list(SENTENCES))
+    assert dict(zip(SENTENCES, found, strict=True)) == SENTENCES
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+def test_an_address_that_stands_for_somebody_who_was_erased_is_no_name(modules: Modules) -> None:
+    names = {
+        "erased-8d1f0c2a44b1e07d@erased.invalid": "Erased person",
+        "deleted-8d1f0c2a44b1e07d@erased.invalid": "Deleted person",
+        "erased-8d1f0c2a44b1e07d@example.org": "erased-8d1f0c2a44b1e07d@example.org",
+        "x.erased-1@erased.invalid": "x.erased-1@erased.invalid",
+        ANN: ANN,
+    }
+    found = modules.run("return given.map(names.nameOf);", list(names))
+    assert dict(zip(names, found, strict=True)) == names
+
+
 # -- text --------------------------------------------------------------------------------------
 
 NODES: Final = """

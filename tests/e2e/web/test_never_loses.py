@@ -221,14 +221,73 @@ def test_what_the_server_will_not_take_is_said_and_can_be_sent_again(
     ann.expect_tick("two", "sending")
     account(ANN).call("POST", "/v1/groups/python/leave")
     ann.context.set_offline(False)
+    why = "Not sent. Only members of 'python' may do this; join it first."
     for text in ("one", "two"):
-        expect(ann.message(text).get_by_role("alert")).to_contain_text("Not sent")
+        expect(ann.message(text).get_by_role("alert")).to_have_text(why)
     ann.message("one").get_by_role("button", name="Discard").click()
     expect(ann.message("one")).to_have_count(0)
     account(ANN).join("python")
     ann.message("two").get_by_role("button", name="Send again").click()
     ann.expect_tick("two", "stored")
     assert account(BOB).texts(group="python") == ["two"]
+
+
+def test_what_the_server_will_not_take_does_not_wait_to_be_sent(
+    visitor: MakeVisitor, account: MakeAccount
+) -> None:
+    """Seen to fail with a strip that counts whatever is kept."""
+    account(BOB).create("python")
+    account(ANN).join("python")
+    ann = visitor(*NO_SERVER, REFUSED)
+    ann.enter(ANN, "/group/python/connect")
+    ann.expect_open("Group python")
+    # The page hears nothing of it, so it offers to write.
+    ann.context.set_offline(True)
+    ann.say("refused")
+    account(ANN).call("POST", "/v1/groups/python/leave")
+    ann.context.set_offline(False)
+    expect(ann.message("refused").get_by_role("alert")).to_contain_text("Not sent")
+    ann.context.set_offline(True)
+    expect(ann.page.get_by_text("This device is off line.", exact=True)).to_be_visible()
+    ann.say("waiting")
+    told = "This device is off line. 1 message waits to be sent."
+    expect(ann.page.get_by_text(told)).to_be_visible()
+
+
+def test_while_the_line_is_down_nobody_is_said_to_be_there_or_not(
+    server: Server, ann: Visitor, bob: Visitor, account: MakeAccount
+) -> None:
+    """Seen to fail with a page that keeps what it was told of others over a broken line."""
+    account(BOB).create("python")
+    account(ANN).join("python")
+    header = ann.page.locator("main header")
+    dots = ann.page.locator(".sign[data-online]")
+    row = ann.row(BOB, among="Online")
+    expect(header.get_by_text("on line", exact=True)).to_be_visible()
+    expect(row).to_be_visible()
+    expect(dots.first).to_be_visible()
+    for part, away, back in (
+        ("device", lambda: ann.context.set_offline(True), lambda: ann.context.set_offline(False)),
+        ("server", server.terminate, server.restart),
+    ):
+        away()
+        told = "This device is off line." if part == "device" else "The connection is lost."
+        expect(ann.page.get_by_text(told)).to_be_visible()
+        expect(header).not_to_contain_text(re.compile("on line|off line|last seen"))
+        expect(row).to_be_hidden()
+        expect(dots).to_have_count(0)
+        expect(ann.page.get_by_text("Nobody else is on line.")).to_be_hidden()
+        back()
+        ann.expect_connected()
+        expect(header.get_by_text("on line", exact=True)).to_be_visible()
+        expect(row).to_be_visible()
+    ann.pick("python", among="Conversations")
+    about = header.get_by_text("2 members, 2 on line")
+    expect(about).to_be_visible()
+    ann.context.set_offline(True)
+    expect(header.get_by_text("2 members", exact=True)).to_be_visible()
+    ann.context.set_offline(False)
+    expect(about).to_be_visible()
 
 
 def test_who_signs_out_with_something_unsent_is_asked_first(server: Server, ann: Visitor) -> None:
@@ -302,6 +361,33 @@ class TestGaps:
         expect(bob.page.get_by_text("New messages", exact=True)).to_have_count(1)
         for text in texts:
             ann.expect_tick(text, "read")
+
+
+class TestManyOnLine:
+    """Servers that push nothing of who is on line, because too many are."""
+
+    @pytest.fixture
+    def environment(self) -> dict[str, str]:
+        return {"CHATD_LIMITS__PRESENCE": "1"}
+
+    def test_who_is_there_is_asked_anew_behind_a_broken_line(
+        self, visitor: MakeVisitor, account: MakeAccount
+    ) -> None:
+        """Seen to fail with a page that goes on with what it had asked before."""
+        cyd, bob, ann = visitor(), visitor(), visitor(*NO_SERVER)
+        cyd.enter("cyd@example.org")
+        bob.enter(BOB)
+        ann.enter(ANN, WITH_BOB)
+        about = ann.page.locator("main header .about")
+        expect(about).to_have_text("on line")
+        ann.context.set_offline(True)
+        expect(about).to_have_text("")
+        bob.page.close()
+        asked = account("dan@example.org")
+        while asked.call("GET", f"/v1/users?prefix={BOB}")["items"][0]["online"]:
+            ann.page.wait_for_timeout(20)
+        ann.context.set_offline(False)
+        expect(about).to_have_text(re.compile("off line|last seen"))
 
 
 class TestSlowPens:

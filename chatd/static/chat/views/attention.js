@@ -1,5 +1,6 @@
 // What reaches people who look elsewhere: the tab's title, notifications, and words for screen readers.
 import { gathered, h, set } from "../dom.js";
+import { nameOf } from "../names.js";
 import { strings } from "../strings.js";
 import { keyOf, targetOf } from "../targets.js";
 import { iconButton } from "./controls.js";
@@ -25,7 +26,7 @@ export function announcer({ chat, signal }) {
     "incoming",
     ({ detail: message }) => {
       if (keyOf(targetOf(message, chat.me)) !== chat.current?.key) return;
-      element.append(h("p", {}, strings.messages.from(message.from, message.text)));
+      element.append(h("p", {}, strings.messages.from(nameOf(message.from), message.text)));
       while (element.children.length > 5) element.firstElementChild.remove();
     },
     { signal },
@@ -55,7 +56,8 @@ export function notifications({ chat, shelf, open, signal }) {
   function show(message) {
     if (!wanted() || (document.visibilityState === "visible" && document.hasFocus())) return;
     const target = targetOf(message, chat.me);
-    const title = target.group ? `${chat.titleOf(target)}: ${message.from}` : message.from;
+    const from = nameOf(message.from);
+    const title = target.group ? `${chat.titleOf(target)}: ${from}` : from;
     const notification = new Notification(title, { body: message.text, tag: keyOf(target) });
     notification.onclick = () => {
       window.focus();

@@ -39,7 +39,7 @@ export function bannerView({ socket, outbox = null, signal }) {
     if (phase === "live") return words.connected;
     if (phase === "stopped") return words.stopped(reason);
     if (phase === "connecting") return words.connecting;
-    const kept = outbox?.size ? ` ${words.kept(outbox.size)}` : "";
+    const kept = outbox?.waiting ? ` ${words.kept(outbox.waiting)}` : "";
     return (navigator.onLine ? words.lost : words.offline) + kept;
   }
 

@@ -1,10 +1,12 @@
 // The client as one sees it once signed in: the sidebar, the open conversation, the strip about the line.
 import { h, say } from "../dom.js";
 import { strings } from "../strings.js";
+import { accountDialog } from "./account.js";
 import { announcer, keepTitle, notifications } from "./attention.js";
 import { bannerView } from "./banner.js";
 import { composerView } from "./composer.js";
 import { confirmDialog } from "./confirm.js";
+import { goneView } from "./gone.js";
 import { headerView } from "./header.js";
 import { LogView } from "./log.js";
 import { membersView } from "./members.js";
@@ -18,7 +20,7 @@ const TROUBLE_MS = 8_000;
 
 /**
  * The whole client. `go(target)` opens a conversation and changes the page's address; `signOut()` ends
- * the session; everything that is listened to is left when `signal` aborts.
+ * the session; `account` is what one does to one's own; everything that is listened to is left when `signal` aborts.
  */
 export class ClientView {
   #chat;
@@ -29,18 +31,20 @@ export class ClientView {
   #trouble = h("p", { class: "trouble", role: "alert" });
   #troubleTimer = 0;
   #newGroup;
+  #account;
   #sidebar;
   #header;
   #members;
   #log;
   #composer;
 
-  constructor({ chat, socket, drafts, preferences, textLimit, go, signOut, signal }) {
+  constructor({ chat, socket, drafts, preferences, account, textLimit, go, signOut, signal }) {
     this.#chat = chat;
     this.#go = go;
     this.#signOut = signOut;
     const shared = { chat, signal };
     this.#newGroup = newGroupDialog((name, title) => this.#create(name, title));
+    this.#account = accountDialog({ me: chat.me, acts: account, confirm: this.#confirm });
     const { button: notify } = notifications({ ...shared, shelf: preferences, open: go });
     this.#sidebar = new Sidebar({ ...shared, drafts, acts: this.#sidebarActs(notify) });
     this.#header = headerView({ ...shared, acts: this.#headerActs() });
@@ -58,20 +62,21 @@ export class ClientView {
     const threshold = thresholdView({ ...shared, acts: this.#thresholdActs() });
     const banner = bannerView({ socket, outbox: chat.outbox, signal });
     keepTitle(shared);
-    this.element = this.#build({ banner, threshold, spoken: announcer(shared) });
+    const gone = goneView(shared);
+    this.element = this.#build({ banner, threshold, gone, spoken: announcer(shared) });
     this.#face();
     chat.addEventListener("current", () => this.#face(), { signal });
     shortcuts({ signal, acts: this.#keys() });
   }
 
-  #build({ banner, threshold, spoken }) {
-    const parts = [this.#header, threshold, this.#log, this.#composer].map((part) => part.element);
+  #build({ banner, threshold, gone, spoken }) {
+    const views = [this.#header, threshold, this.#log, this.#composer, gone];
+    const parts = views.map((part) => part.element);
     const main = h("main", { class: "conversation", tabindex: -1 }, ...parts);
     const skip = (event) => {
       // The fragment is the address of a conversation, so the browser must not follow the link.
       event.preventDefault();
-      if (this.#chat.current?.status === "ready") this.#composer.focus();
-      else main.focus();
+      (this.#composer.element.hidden ? main : this.#composer).focus();
     };
     return h(
       "div",
@@ -82,8 +87,17 @@ export class ClientView {
       main,
       this.#members.element,
       spoken.element,
-      ...[this.#newGroup, this.#receivers, this.#confirm].map((dialog) => dialog.element),
+      ...[this.#newGroup, this.#receivers, this.#account, this.#confirm].map(
+        (dialog) => dialog.element,
+      ),
     );
+  }
+
+  /** Start at the filter, where nothing that was opened has the focus. */
+  focus() {
+    // On a touch screen the focus would bring up the keyboard before anything was read.
+    if (document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches)
+      this.#sidebar.filter.focus();
   }
 
   // -- what buttons and keys do ----------------------------------------------------------------
@@ -91,6 +105,7 @@ export class ClientView {
   #sidebarActs = (notify) => ({
     open: this.#go,
     newGroup: () => this.#newGroup.open(),
+    account: () => this.#account.open(),
     signOut: () => this.#maySignOut(),
     notify,
   });

@@ -1,5 +1,6 @@
 // Where messages are written: kept as drafts, counted, sent with Enter.
 import { gathered, h, say, set } from "../dom.js";
+import { goneName } from "../names.js";
 import { strings } from "../strings.js";
 import { iconButton } from "./controls.js";
 
@@ -66,7 +67,7 @@ export function composerView({ chat, drafts, limit, onSent, signal }) {
 
   function render() {
     const conversation = chat.current;
-    element.hidden = conversation?.status !== "ready";
+    element.hidden = conversation?.status !== "ready" || !!goneName(conversation.target.user);
     if (element.hidden) return (shown = null);
     if (conversation !== shown) {
       shown = conversation;

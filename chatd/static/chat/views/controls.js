@@ -18,6 +18,20 @@ export const headerButton = (sign, label, onclick, attributes = {}) =>
     h("span", {}, label),
   );
 
+/** Do what a button says, one at a time; meanwhile it says what is going on. */
+export async function busy(button, working, act) {
+  if (button.getAttribute("aria-disabled")) return;
+  const label = button.textContent;
+  set(button, "aria-disabled", "true");
+  say(button, working);
+  try {
+    await act();
+  } finally {
+    set(button, "aria-disabled", null);
+    say(button, label);
+  }
+}
+
 /** A labelled input with a place for what is wrong with it: `{element, input, refuse(why)}`. */
 export function field(name, label, attributes, hint = "") {
   const error = h("p", { class: "error", id: `${name}-error` });

@@ -38,7 +38,7 @@ export function headerView({ chat, acts, signal }) {
     const ready = status === "ready";
     members.hidden = leave.hidden = !(ready && target.group);
     about.replaceChildren(...(ready ? aboutNodes(conversation) : []));
-    set(sign, "data-online", target.user && ready && online(conversation));
+    set(sign, "data-online", target.user && ready && here(conversation.user));
   }
 
   function titleNodes(target) {
@@ -48,18 +48,22 @@ export function headerView({ chat, acts, signal }) {
     return [isMe ? h("bdi", {}, strings.sidebar.yourself) : address(target.user)];
   }
 
-  const online = ({ user }) => chat.isOnline(user.email, user.online);
+  const here = ({ email, online }) => chat.presenceOf(email, online);
 
-  function aboutNodes(conversation) {
-    if (conversation.target.user) {
-      const seen = conversation.user.last_seen_at;
-      if (online(conversation)) return [words.online];
-      return [seen ? words.lastSeen(briefWithClock(new Date(seen))) : words.offline];
-    }
-    const all = [...conversation.members.values()];
-    const there = all.filter((one) => chat.isOnline(one.email, one.online)).length;
-    const named = conversation.group?.title ? [h("bdi", {}, conversation.target.group), " · "] : [];
-    return [...named, words.members(all.length, there)];
+  function aboutNodes({ target, user, group, members: all }) {
+    if (target.user) return seen(user);
+    const told = [...all.values()].map(here);
+    const there = told.filter(Boolean).length;
+    const known = !told.includes(undefined);
+    const named = group?.title ? [h("bdi", {}, target.group), " · "] : [];
+    return [...named, known ? words.membersOnline(all.size, there) : words.members(all.size)];
+  }
+
+  function seen(user) {
+    if (here(user) === undefined) return [];
+    if (here(user)) return [words.online];
+    const last = user.last_seen_at;
+    return [last ? words.lastSeen(briefWithClock(new Date(last))) : words.offline];
   }
 
   const later = gathered(render);

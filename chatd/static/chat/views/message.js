@@ -1,5 +1,6 @@
 // One row of the log as an element: a message with its time and tick, or what stands between messages.
 import { differs, h, icon, set, spoken } from "../dom.js";
+import { sentence } from "../sentences.js";
 import { strings } from "../strings.js";
 import { textNodes } from "../text.js";
 import { briefWithClock, clock, full } from "../times.js";
@@ -126,8 +127,9 @@ export const sendingTick = {
 };
 
 function failure(entry, act) {
+  const reason = words.failed(sentence(entry.failed));
   return [
-    h("p", { class: "reason", role: "alert" }, icon("warning"), `${words.failed}: ${entry.failed}`),
+    h("p", { class: "reason", role: "alert" }, icon("warning"), reason),
     h("button", { type: "button", onclick: () => act.retry(entry) }, words.retry),
     h("button", { type: "button", onclick: () => act.discard(entry) }, words.discard),
   ];

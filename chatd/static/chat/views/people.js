@@ -1,5 +1,6 @@
 // How users and groups look: a coloured sign with their first letter, and their name.
 import { h, icon } from "../dom.js";
+import { goneName, nameOf } from "../names.js";
 
 const HUES = 11;
 
@@ -10,12 +11,14 @@ export function avatar(target) {
     "aria-hidden": "true",
   });
   if (target.group) sign.append(icon("group"));
-  else sign.append([...target.user][0].toUpperCase());
+  else sign.append([...nameOf(target.user)][0].toUpperCase());
   return sign;
 }
 
-/** An address, its domain less loud than what stands in front of it. */
+/** A user's name: their address, its domain less loud than what stands in front of it. */
 export function address(email) {
+  const gone = goneName(email);
+  if (gone) return h("bdi", { class: "address" }, gone);
   const at = email.lastIndexOf("@");
   return h(
     "bdi",

@@ -1,6 +1,7 @@
 // The list of conversations, who is on line, and the box that filters and finds.
 import { differs, gathered, h, icon, reconcile, say, set, spoken } from "../dom.js";
 import { listing } from "../listing.js";
+import { shortNameOf } from "../names.js";
 import { strings } from "../strings.js";
 import { keyOf, normalized } from "../targets.js";
 import { brief } from "../times.js";
@@ -11,7 +12,10 @@ const words = strings.sidebar;
 const FIND_AFTER_MS = 250;
 const NOTHING_FOUND = { people: [], groups: [] };
 
-/** The sidebar; `acts`: `{open(target), newGroup(), signOut(), notify}` (`notify` is the bell's button). */
+/**
+ * The sidebar; `acts`: `{open(target), newGroup(), account(), signOut(), notify}` (`notify` is the
+ * bell's button).
+ */
 export class Sidebar {
   #chat;
   #drafts;
@@ -33,6 +37,7 @@ export class Sidebar {
       autocapitalize: "none",
       spellcheck: "false",
       oninput: () => this.#typed(),
+      onkeydown: (event) => this.#emptied(event),
     });
     this.people = section("people", words.people);
     this.groups = section("groups", words.groups);
@@ -49,7 +54,7 @@ export class Sidebar {
   }
 
   #build() {
-    const { signOut, newGroup, notify } = this.#acts;
+    const { account, signOut, newGroup, notify } = this.#acts;
     return h(
       "nav",
       { class: "sidebar", "aria-label": words.label },
@@ -59,6 +64,7 @@ export class Sidebar {
         avatar({ user: this.#chat.me }),
         h("span", { class: "name" }, address(this.#chat.me)),
         notify,
+        iconButton("person", strings.account.title, account),
         iconButton("exit", words.signOut, signOut),
       ),
       h(
@@ -81,7 +87,7 @@ export class Sidebar {
     const shown = listing({
       wanted,
       summaries: this.#chat.summaries.list(),
-      online: this.#chat.presence.list(),
+      online: this.#chat.knowsPresence ? this.#chat.presence.list() : [],
       found: answered ? this.#found : NOTHING_FOUND,
       me: this.#chat.me,
       titleOf: (target) => this.#chat.titleOf(target),
@@ -89,7 +95,7 @@ export class Sidebar {
     const nothing = answered && Object.values(shown).every((items) => !items.length);
     const nobody = wanted.includes("@") ? strings.conversation.unknownUser(wanted) : words.nothing;
     say(this.nothing, nothing ? nobody : "");
-    say(this.online.hint, this.#chat.presence.told ? words.nobodyOnline : words.onlineUntold);
+    say(this.online.hint, this.#onlineHint());
     this.#fill(
       this.conversations,
       shown.conversations,
@@ -99,6 +105,11 @@ export class Sidebar {
     this.#fill(this.online, shown.online, keyOf, this.#showTarget);
     this.#fill(this.people, shown.people, keyOf, this.#showTarget);
     this.#fill(this.groups, shown.groups, keyOf, this.#showTarget);
+  }
+
+  #onlineHint() {
+    if (!this.#chat.knowsPresence) return "";
+    return this.#chat.presence.told ? words.nobodyOnline : words.onlineUntold;
   }
 
   #fill(part, items, key, show) {
@@ -150,7 +161,7 @@ export class Sidebar {
   #preview(message) {
     const text = message.text || strings.messages.removed;
     if (message.from === this.#chat.me) return words.you + text;
-    return message.group ? `${message.from.split("@")[0]}: ${text}` : text;
+    return message.group ? `${shortNameOf(message.from)}: ${text}` : text;
   }
 
   /** Bring one row up to date, touching nothing that stays as it is. */
@@ -184,6 +195,14 @@ export class Sidebar {
     this.render();
     const wanted = normalized(this.filter.value);
     if (wanted) this.#timer = setTimeout(() => this.#find(wanted), FIND_AFTER_MS);
+  }
+
+  /** Escape empties the filter; where it is empty, it is left to whoever else listens. */
+  #emptied(event) {
+    if (event.key !== "Escape" || event.isComposing || !this.filter.value) return;
+    event.preventDefault();
+    this.filter.value = "";
+    this.#typed();
   }
 
   async #find(wanted) {

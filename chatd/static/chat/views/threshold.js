@@ -1,5 +1,6 @@
 // What stands in place of the messages: nothing open, loading, not a member, no such group or user.
 import { gathered, h, icon } from "../dom.js";
+import { goneName } from "../names.js";
 import { strings } from "../strings.js";
 
 const words = strings.conversation;
@@ -43,12 +44,14 @@ export function thresholdView({ chat, acts, signal }) {
             h("p", { role: "status" }, words.unknownGroup(target.group)),
             button(words.createGroup, () => acts.create(target.group)),
           ]
-        : [
-            icon("talk"),
-            h("p", { role: "status" }, words.unknownUser(target.user)),
-            h("p", {}, words.unknownUserHint),
-            button(words.retry, acts.retry),
-          ],
+        : goneName(target.user)
+          ? [icon("talk"), h("p", { role: "status" }, words.gone)]
+          : [
+              icon("talk"),
+              h("p", { role: "status" }, words.unknownUser(target.user)),
+              h("p", {}, words.unknownUserHint),
+              button(words.retry, acts.retry),
+            ],
   };
 
   function button(label, act) {
