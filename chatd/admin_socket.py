@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -24,22 +25,32 @@ class AdminSocket:
     def __init__(self, data_dir: Path, application: Application) -> None:
         self._data_dir = data_dir
         self._server = HTTPServer(application)
-        self._open = False
+        self._bound: os.stat_result | None = None
 
     def open(self) -> None:
-        """Take the socket's place; raises OSError where that can't be."""
+        """Take the socket's place; raises OSError where that can't be, or another server has it."""
+        if (another := connect(self._data_dir)) is not None:
+            another.close()
+            raise OSError(errno.EADDRINUSE, "another server answers there", str(self._path))
         with short_path(self._data_dir) as path:
             self._server.add_socket(bind_unix_socket(path, mode=0o600))
-        self._open = True
+        self._bound = self._path.stat()
 
     async def close(self) -> None:
         """Answer nobody any more, and leave no socket behind."""
-        if not self._open:
+        if self._bound is None:
             return
-        self._open = False
+        with contextlib.suppress(FileNotFoundError):
+            # Before the socket is closed: until then no other file can have its number.
+            if os.path.samestat(self._path.stat(), self._bound):
+                self._path.unlink()
+        self._bound = None
         self._server.stop()
         await self._server.close_all_connections()
-        (self._data_dir / NAME).unlink(missing_ok=True)
+
+    @property
+    def _path(self) -> Path:
+        return self._data_dir / NAME
 
 
 def connect(data_dir: Path) -> socket.socket | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import resource
 import sys
 from pathlib import Path
@@ -18,7 +19,16 @@ from chatd.commands.copy import copy
 from chatd.commands.doctor import doctor
 from chatd.commands.groups import group
 from chatd.commands.keys import key
-from chatd.commands.options import fail, load_or_fail, origins, settings_options
+from chatd.commands.options import (
+    BAD_SETTINGS,
+    FAILED,
+    fail,
+    load_or_fail,
+    origins,
+    sentence,
+    settings_options,
+)
+from chatd.commands.places import check_places
 from chatd.commands.privacy import erase, export
 from chatd.commands.users import token, user
 from chatd.deployment import UnsafeDeployment
@@ -36,8 +46,16 @@ class _ServeByDefault(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
         if not args or (args[0] not in self.commands and args[0] not in own):
+            self._check_is_option(ctx, args)
             args = ["serve", *args]
         return super().parse_args(ctx, args)
+
+    def _check_is_option(self, ctx: click.Context, args: list[str]) -> None:
+        if not args or args[0].startswith("-"):
+            return
+        near = difflib.get_close_matches(args[0], self.commands, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
+        ctx.fail(f"there is no command {args[0]!r}; {hint}")
 
 
 @click.group(cls=_ServeByDefault, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,14 +83,17 @@ def serve(
     where = origins(config, storage, data_dir, {"server.host": host, "server.port": port})
     settings = load_or_fail(where)
     try:
+        check_places(settings)
         _take_all_files()
         asyncio.run(serve_app(where, _announce))
     except (StorageRefused, KeyFileRefused, UnsafeDeployment, ValueError) as error:
-        fail(str(error), 2 if isinstance(error, ValueError) else 1)
+        fail(str(error), BAD_SETTINGS if isinstance(error, ValueError) else FAILED)
     except Unavailable as error:
-        fail(error.detail, 1)
+        fail(error.detail, FAILED)
     except OSError as error:
-        fail(f"can't serve on {_place(settings)}: {error.strerror or error}", 1)
+        if error.filename is not None:
+            fail(sentence(error), FAILED)
+        fail(f"can't serve on {_place(settings)}: {error.strerror or error}", FAILED)
 
 
 def _take_all_files() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from chatd.handlers.services import Services
@@ -34,8 +35,8 @@ class Reloader:
         log, old = self.services.log, self.services.settings
         try:
             read = self.origins.load()
-            keys = KeyRing.open(old.key_path)
-        except (SettingsError, KeyFileRefused) as error:
+            keys = _keys(old.key_path)
+        except (SettingsError, KeyFileRefused, OSError) as error:
             log.error("settings.refused", problems=str(error).splitlines())
             return
         new = _merged(old, read)
@@ -59,6 +60,15 @@ class Reloader:
         services.replayer.limit = limits.replay
         services.presence.limit = limits.presence
         services.router.text_chars = limits.text_chars
+
+
+def _keys(path: Path) -> KeyRing:
+    # At a start a missing file is made. Here that would sign everybody out.
+    if not path.exists():
+        raise KeyFileRefused(
+            f"The key file {path} is not there: put it back, and send SIGHUP again."
+        )
+    return KeyRing.open(path)
 
 
 def _merged(old: Settings, read: Settings) -> Settings:

@@ -91,6 +91,12 @@ def _storage_url(text: str) -> str:
     return text
 
 
+def _path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("should be a path, in which no NUL may stand")
+    return path
+
+
 def _nats_url(text: str | None) -> str | None:
     for one in (text or "nats://localhost").split(","):
         if not re.fullmatch(r"(nats|tls)://[^/?#@\s]+", one.strip()):
@@ -140,10 +146,15 @@ Text = Annotated[str, Field(min_length=1)]
 
 Secret = Annotated[Annotated[SecretStr, AfterValidator(_secret)] | None, Field(repr=False)]
 
+File = Annotated[Path, AfterValidator(_path)]
+
 Limit = Annotated[int, Field(ge=0)]
 """0 means none."""
 
 Seconds = Annotated[float, Field(gt=0)]
+
+Days = Annotated[float, Field(ge=0, le=36_500)]
+"""For how long; 0 is for ever."""
 
 
 class Server(_Section):
@@ -157,7 +168,7 @@ class Server(_Section):
 
 class Storage(_Section):
     url: Annotated[str, AfterValidator(_storage_url), Field(repr=False)] = "sqlite:chatd.db"
-    data_dir: Path = Path("var")
+    data_dir: File = Path("var")
 
 
 class Auth(_Section):
@@ -166,7 +177,7 @@ class Auth(_Section):
         tuple[Annotated[str, AfterValidator(_mail_domain)], ...], Field(validate_default=True)
     ] = ()
     token_seconds: Annotated[int, Field(ge=1)] = 43_200
-    key_file: Path = Path("keys.json")
+    key_file: File = Path("keys.json")
     issuer: Text = "chatd"
 
     @field_validator("signup_domains")
@@ -227,9 +238,9 @@ class Metrics(_Section):
 
 
 class Retention(_Section):
-    days: Annotated[float, Field(ge=0)] = 0
-    groups: dict[Annotated[str, AfterValidator(normalize_group)], Annotated[float, Field(ge=0)]] = (
-        Field(default_factory=dict)
+    days: Days = 0
+    groups: dict[Annotated[str, AfterValidator(normalize_group)], Days] = Field(
+        default_factory=dict
     )
 
 
@@ -238,10 +249,10 @@ class Cluster(_Section):
     nats_user: str | None = None
     nats_password: Secret = None
     nats_token: Secret = None
-    nats_nkey_file: Path | None = None
-    nats_ca_file: Path | None = None
-    nats_cert_file: Path | None = None
-    nats_cert_key_file: Path | None = None
+    nats_nkey_file: File | None = None
+    nats_ca_file: File | None = None
+    nats_cert_file: File | None = None
+    nats_cert_key_file: File | None = None
     allow_open_nats: bool = False
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from chatd.commands.options import as_json, fail, load_or_fail, origins, settings_options, tell
+from chatd.commands.options import (
+    FAILED,
+    as_json,
+    fail,
+    load_or_fail,
+    origins,
+    sentence,
+    settings_options,
+    tell,
+)
 from chatd.storage import sqlite_path
 from chatd.storage.refused import StorageRefused
 from chatd.storage.sqlite.backup import back_up
@@ -29,7 +38,7 @@ def backup(file: Path, as_json: bool, **where: Any) -> None:
     try:
         messages = back_up(store, file)
     except (StorageRefused, OSError) as error:
-        fail(str(error), 1)
+        fail(sentence(error), FAILED)
     answer = {"file": str(file), "bytes": file.stat().st_size, "messages": messages}
     tell(answer, f"{file} has {messages} messages, {answer['bytes']} bytes.", in_json=as_json)
 
@@ -45,7 +54,7 @@ def restore(file: Path, replace: bool, as_json: bool, **where: Any) -> None:
     try:
         messages = put_back(file, store, replace=replace)
     except (StorageRefused, OSError) as error:
-        fail(str(error), 1)
+        fail(sentence(error), FAILED)
     answer = {"store": str(store), "messages": messages}
     tell(answer, f"{store} has {messages} messages again.", in_json=as_json)
 
@@ -54,5 +63,5 @@ def _store(where: dict[str, Any]) -> Path:
     settings = load_or_fail(origins(**where))
     path = sqlite_path(settings.storage.url, settings.storage.data_dir)
     if path is None:
-        fail("only a SQLite store is backed up by chatd; for MongoDB use mongodump --oplog", 1)
+        fail("only a SQLite store is backed up by chatd; for MongoDB use mongodump --oplog", FAILED)
     return path

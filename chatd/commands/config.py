@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -19,14 +21,23 @@ from chatd.commands.options import (
     settings_options,
     tell,
 )
+from chatd.commands.places import check_places
 from chatd.deployment import UnsafeDeployment, dangers, refuse_open_cluster
+from chatd.errors import Unavailable
 from chatd.keys import KeyFileRefused, KeyRing
 from chatd.sentry import reporter
 from chatd.settings import Settings, SettingsError, fields
-from chatd.storage import open_storage
+from chatd.storage.refused import StorageRefused
 
 _HIDDEN: Final = "(hidden)"
 _COLUMN: Final = 50
+_HOST: Final = r"(?:[^][:/?@]+|\[[0-9A-Fa-f:.]+\])(?::\d*)?"
+_URL: Final = re.compile(
+    rf"(?P<scheme>[a-z+]+://)(?P<user>.*@)?(?P<place>{_HOST}(?:,{_HOST})*(?:/[^?]*)?)"
+    r"(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+"""A user or password that should be percent-encoded, and is not, may hold anything."""
 
 
 @click.group()
@@ -46,7 +57,7 @@ def check(config: Path | None, storage: str | None, data_dir: Path | None, as_js
     try:
         settings = where.load()
         _try(settings)
-    except (SettingsError, KeyFileRefused, UnsafeDeployment, ValueError) as error:
+    except (SettingsError, KeyFileRefused, StorageRefused, UnsafeDeployment, ValueError) as error:
         problems = str(error).splitlines()
         if as_json:
             tell({"good": False, "problems": problems, "risks": []}, "", in_json=True)
@@ -59,7 +70,9 @@ def check(config: Path | None, storage: str | None, data_dir: Path | None, as_js
 
 def _try(settings: Settings) -> None:
     """Raise what a server would refuse to start with, without making or opening anything."""
-    open_storage(settings.storage.url, settings.storage.data_dir)
+    check_places(settings)
+    if settings.storage.url.startswith("mongodb"):
+        asyncio.run(_try_mongodb(settings.storage.url))
     if settings.key_path.exists():
         KeyRing.open(settings.key_path)
     refuse_open_cluster(settings)
@@ -67,6 +80,15 @@ def _try(settings: Settings) -> None:
         load_cluster()
     if settings.logging.sentry_dsn is not None:
         reporter(settings.logging.sentry_dsn.get_secret_value())
+
+
+async def _try_mongodb(url: str) -> None:
+    # The driver takes a while to load: only those wait who use it.
+    from chatd.storage.mongo.connection import connect  # noqa: PLC0415
+
+    # A server that DNS does not tell of its hosts goes on trying.
+    with contextlib.suppress(Unavailable):
+        connect(url).close()
 
 
 @config.command()
@@ -88,7 +110,15 @@ def show(config: Path | None, storage: str | None, data_dir: Path | None, as_jso
 
 
 def _line(key: str, value: Any) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value)}"
+    return f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    """As JSON but for its objects, and for DEL, which TOML has no bare form of."""
+    if isinstance(value, dict):
+        items = ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {items} }}" if items else "{}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 def _values(settings: Settings) -> dict[str, Any]:
@@ -103,11 +133,17 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def _without_secret(text: str) -> str:
-    """A URL with its password hidden; anything else is hidden as a whole."""
-    if ":" not in text and text != "local":
-        return _HIDDEN
-    parts = urlsplit(text)
-    if parts.password is None:
+    """A URL without its user and its options' values; anything else is hidden as a whole."""
+    if text in ("local", "memory:") or text.startswith("sqlite:"):
         return text
-    place = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:{_HIDDEN}@{place}").geturl()
+    url = _URL.fullmatch(text)
+    if url is None:
+        return _HIDDEN
+    user = f"{_HIDDEN}@" if url["user"] else ""
+    query = f"?{_hidden_values(url['query'])}" if url["query"] else ""
+    return f"{url['scheme']}{user}{url['place']}{query}"
+
+
+def _hidden_values(query: str) -> str:
+    named = (part.partition("=") for part in re.split("[&;]", query))
+    return "&".join(f"{name}={_HIDDEN}" if equals else _HIDDEN for name, equals, _ in named)

@@ -16,6 +16,7 @@ import click
 from chatd.commands.ends import Ends, check_url
 from chatd.commands.options import (
     BAD_SETTINGS,
+    FAILED,
     as_json,
     fail,
     load_or_fail,
@@ -23,7 +24,6 @@ from chatd.commands.options import (
     settings_options,
     tell,
 )
-from chatd.commands.run import FAILED
 from chatd.copying.comparison import Comparison, Difference, compare
 from chatd.copying.copier import copy as copy_all
 from chatd.copying.ends import Source

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from chatd.commands.options import as_json, load_or_fail, origins, settings_options, tell
 from chatd.commands.run import run
+from chatd.doctor import Doctor
 from chatd.keys import KeyFileRefused, KeyRing
 from chatd.settings import Settings
+from chatd.storage import open_storage
 
 
 @click.command()
@@ -21,7 +24,7 @@ def doctor(as_json: bool, **where: Any) -> None:
     The exit status is 0 where all is well, 1 where anything was found.
     """
     settings = load_or_fail(origins(**where))
-    report = run(settings, "examine", {})
+    report = run(settings, "examine", {}, alone=_examine)
     report["findings"] += _key_file(settings)
     lines = [
         "Looked at {users} users, {groups} groups, {conversations} conversations with"
@@ -33,6 +36,16 @@ def doctor(as_json: bool, **where: Any) -> None:
     tell(report, "\n".join(lines), in_json=as_json)
     if report["findings"]:
         raise SystemExit(1)
+
+
+async def _examine(settings: Settings, *_: object) -> Any:
+    """Nothing but the store is opened: what is wrong with the key file is a finding of its own."""
+    storage = open_storage(settings.storage.url, settings.storage.data_dir)
+    try:
+        await storage.start()
+        return msgspec.to_builtins(await Doctor(storage).examine())
+    finally:
+        await storage.close()
 
 
 def _key_file(settings: Settings) -> list[dict[str, str]]:

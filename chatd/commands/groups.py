@@ -30,7 +30,7 @@ def group() -> None:
 @as_json
 def list_groups(prefix: str, as_json: bool, **where: Any) -> None:
     """All groups."""
-    found = run(load_or_fail(origins(**where)), "groups", {"prefix": prefix})
+    found = run(load_or_fail(origins(**where)), "groups", {"prefix": prefix.lower()})
     columns = {
         "name": "NAME",
         "title": "TITLE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
+from chatd.commands.options import say
 from chatd.keys import Key, KeySet
 
 
@@ -22,4 +23,4 @@ def new(whole: bool) -> None:
     again when it is sent SIGHUP. Only the server's user may be able to read it: chmod 600.
     """
     made = Key.new()
-    click.echo(msgspec.json.encode(KeySet((made,)) if whole else made))
+    say(msgspec.json.encode(KeySet((made,)) if whole else made).decode())

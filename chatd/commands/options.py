@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,10 @@ from chatd.settings import Origins, Settings, SettingsError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 BAD_SETTINGS: Final = 2
-"""The exit status where settings or arguments can't be used; 1 is for what went wrong later."""
+"""The exit status where settings or arguments can't be used."""
+
+FAILED: Final = 1
+"""The exit status for what went wrong later."""
 
 _PATH: Final = click.Path(path_type=Path)
 
@@ -63,7 +67,27 @@ def sure(question: str, *, yes: bool) -> None:
 
 def tell(answer: object, text: str, *, in_json: bool) -> None:
     """Print the answer, for programs or for people."""
-    click.echo(json.dumps(answer, indent=2, ensure_ascii=False) if in_json else text)
+    say(json.dumps(answer, indent=2, ensure_ascii=False) if in_json else text)
+
+
+def say(text: str) -> None:
+    """Print it; where that can't be, say so and exit."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click's to end: whoever reads has had enough
+        # What is left to write would be tried again, and complained of, at the end.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        fail(f"standard output can't be written: {error.strerror}", FAILED)
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong; of the system's errors the file and the reason."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def fail(message: str, code: int) -> NoReturn:

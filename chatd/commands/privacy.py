@@ -9,17 +9,22 @@ from typing import Any
 
 import click
 
+from chatd.addresses import normalize_email
 from chatd.commands.options import (
+    FAILED,
     as_json,
     confirmed,
     fail,
     load_or_fail,
     origins,
+    say,
+    sentence,
     settings_options,
     sure,
     tell,
 )
-from chatd.commands.run import FAILED, run
+from chatd.commands.run import run
+from chatd.settings import Settings
 
 _user = click.argument("user")
 
@@ -37,15 +42,15 @@ def export(user: str, to: Path | None, **where: Any) -> None:
     found = run(load_or_fail(origins(**where)), "export_user", {"email": user})
     text = json.dumps(found, indent=2, ensure_ascii=False)
     if to is None:
-        click.echo(text)
+        say(text)
         return
     try:
         # For nobody else's eyes, from the first moment.
         to.touch(0o600, exist_ok=False)
         to.write_text(text + "\n", "utf-8")
     except OSError as error:
-        fail(f"{to}: {error.strerror}", FAILED)
-    click.echo(f"{to} has everything of {user}.")
+        fail(sentence(error), FAILED)
+    say(f"{to} has everything of {user}.")
 
 
 @click.command()
@@ -59,9 +64,25 @@ def erase(user: str, yes: bool, as_json: bool, **where: Any) -> None:
     Their conversations stay readable for the others: an author whose address says nothing stands
     for them. `chatd user delete` takes the texts away as well.
     """
-    sure(f"Erase {user}?", yes=yes)
-    erased = run(load_or_fail(origins(**where)), "erase_user", {"email": user})
+    settings = load_or_fail(origins(**where))
+    sure_of_account(settings, user, f"Erase {user}?", yes=yes)
+    erased = run(settings, "erase_user", {"email": user})
     tell_end("erased", erased, in_json=as_json)
+
+
+def sure_of_account(settings: Settings, email: str, question: str, *, yes: bool) -> None:
+    """Ask, unless it was answered before, and only of an account that there is."""
+    if yes:
+        return
+    try:
+        address = normalize_email(email)
+    except ValueError:
+        address = ""
+    # One that is being erased is listed, and shown no more.
+    listed = run(settings, "users", {"prefix": address})
+    if address not in [one["email"] for one in listed]:
+        run(settings, "user", {"email": email})
+    sure(question, yes=False)
 
 
 def tell_end(how: str, ended: Mapping[str, Any], *, in_json: bool) -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from chatd.commands.options import (
+    BAD_SETTINGS,
     as_json,
     confirmed,
+    fail,
     load_or_fail,
     origins,
     settings_options,
-    sure,
     tell,
 )
-from chatd.commands.privacy import tell_end
+from chatd.commands.privacy import sure_of_account, tell_end
 from chatd.commands.run import run
 from chatd.commands.tables import facts, table
+
+_DAY: Final = 24 * 60 * 60
+"""Seconds."""
+_MOST_DAYS: Final = 3650
 
 _email = click.argument("email")
 _password = click.option(
@@ -42,7 +47,7 @@ def user() -> None:
 @as_json
 def list_users(prefix: str, as_json: bool, **where: Any) -> None:
     """All accounts."""
-    found = _run("users", {"prefix": prefix}, where)
+    found = _run("users", {"prefix": prefix.lower()}, where)
     columns = {
         "email": "E-MAIL",
         "created_at": "CREATED",
@@ -123,8 +128,9 @@ def sign_out(email: str, as_json: bool, **where: Any) -> None:
 @as_json
 def delete(email: str, yes: bool, as_json: bool, **where: Any) -> None:
     """Remove an account and the texts it wrote, for good; `chatd erase` leaves the texts."""
-    sure(f"Delete {email}, and all that it wrote?", yes=yes)
-    tell_end("deleted", _run("delete_user", {"email": email}, where), in_json=as_json)
+    settings = load_or_fail(origins(**where))
+    sure_of_account(settings, email, f"Delete {email}, and all that it wrote?", yes=yes)
+    tell_end("deleted", run(settings, "delete_user", {"email": email}), in_json=as_json)
 
 
 @click.group()
@@ -139,7 +145,7 @@ def token() -> None:
 @as_json
 def issue(email: str, days: float | None, as_json: bool, **where: Any) -> None:
     """Print a token with which a program acts as this user."""
-    seconds = None if days is None else round(days * 24 * 60 * 60)
+    seconds = None if days is None else _seconds(days)
     issued = _run("issue_token", {"email": email, "seconds": seconds}, where)
     tell(issued, issued["token"], in_json=as_json)
 
@@ -148,8 +154,20 @@ def _run(operation: str, arguments: dict[str, Any], where: dict[str, Any]) -> An
     return run(load_or_fail(origins(**where)), operation, arguments)
 
 
+def _seconds(days: float) -> int:
+    if not 1 / _DAY <= days <= _MOST_DAYS:  # nor is "nan"
+        fail(f"--days is {days:g}, and goes from 1/{_DAY} to {_MOST_DAYS} days", BAD_SETTINGS)
+    return round(days * _DAY)
+
+
 def _read(from_stdin: bool) -> str | None:
-    return sys.stdin.readline().rstrip("\r\n") if from_stdin else None
+    if not from_stdin:
+        return None
+    try:
+        password = sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        fail("the password on standard input should be UTF-8 text", BAD_SETTINGS)
+    return password or fail("standard input has no password", BAD_SETTINGS)
 
 
 def _told(sentence: str, made: Mapping[str, str | None]) -> str:

@@ -63,6 +63,33 @@ async def test_a_restored_store_goes_on_from_where_it_was(
     chat.close()
 
 
+def test_the_store_that_a_link_leads_to_is_put_back_while_no_server_has_it(
+    office: Office, tmp_path: Path
+) -> None:
+    """Seen to fail with the link's own name locked and replaced."""
+    real = tmp_path / "disk" / "real.db"
+    real.parent.mkdir()
+    (office.folder / "chatd.db").symlink_to(real)
+    office.ask("user", "add", "ann@example.org")
+    file = str(tmp_path / "backup.db")
+    office.ask("backup", file)
+    office.server.start()
+    office.ask("user", "add", "bob@example.org")
+    assert "is in use by another chatd server" in office.refused("restore", file, "--replace")
+    office.server.terminate()
+    office.ask("restore", file, "--replace")
+    assert (office.folder / "chatd.db").readlink() == real
+    assert [one["email"] for one in office.ask("user", "list")] == ["ann@example.org"]
+
+
+def test_a_place_that_can_not_be_written_is_named(office: Office, tmp_path: Path) -> None:
+    office.ask("user", "add", "ann@example.org")
+    for folder in (tmp_path / "nowhere", Path("/proc")):
+        said = office.refused("backup", str(folder / "b.db"))
+        assert f"{folder / 'b.db'} can't be written (" in said
+        assert "name a folder that there is" in said
+
+
 def test_a_lost_data_folder_is_made_again_from_a_backup(office: Office, tmp_path: Path) -> None:
     office.ask("user", "add", "ann@example.org")
     file = tmp_path / "backup.db"

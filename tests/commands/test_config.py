@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ EXAMPLE = Path(__file__).parent.parent.parent / "conf" / "chatd.toml"
 
 
 def chatd(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(main, ["config", *arguments], env=environment)
+    with ThreadPoolExecutor(1) as aside:  # there may be a loop here already
+        given = ["config", *arguments]
+        return aside.submit(CliRunner().invoke, main, given, env=environment).result()
 
 
 def test_the_example_is_good(tmp_path: Path) -> None:
@@ -133,15 +136,81 @@ def test_what_is_shown_is_a_file_for_a_server(tmp_path: Path) -> None:
     assert again == load(None, environment, {"storage.data_dir": tmp_path})
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"CHATD_RETENTION__GROUPS": '{"news": 3, "no.dots-here": 0.5}'},
+        {"CHATD_AUTH__ISSUER": 'chatd😀 "quoted" \\ \t\x7f'},
+        {"CHATD_AUTH__SIGNUP": "domains", "CHATD_AUTH__SIGNUP_DOMAINS": "münchen.de,corp.org"},
+    ],
+)
+def test_what_is_shown_is_good(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Seen to fail with values written as JSON has them."""
+    file = tmp_path / "shown.toml"
+    file.write_text(chatd("show", "--data-dir", str(tmp_path), **environment).stdout)
+    result = chatd("check", "--config", str(file))
+    assert (result.exit_code, result.output) == (0, "The settings are good.\n")
+    assert load(file, {}, {}) == load(None, environment, {"storage.data_dir": tmp_path})
+
+
+@pytest.mark.parametrize(
+    ("storage", "data_dir", "sentence"),
+    [
+        ("mongodb://127.0.0.1/chatd?foo=bar", "data", "Unknown option: foo"),
+        ("mongodb://[::1/db", "data", "'[' and ']'"),
+        ("mongodb://u:se/hush@h/db", "data", "must be percent-encoded"),
+        ("sqlite:/etc", "data", "/etc is a folder: name a file"),
+        ("sqlite:/etc/passwd/chatd.db", "data", "/etc/passwd is no folder: name one"),
+        ("sqlite:chatd.db", "/etc/passwd", "/etc/passwd is no folder: name one"),
+        ("sqlite:chatd.db", "/etc/passwd/data", "/etc/passwd is no folder: name one"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # they are errors in tests only
+def test_places_that_can_not_be_are_found_without_serving(
+    tmp_path: Path, storage: str, data_dir: str, sentence: str
+) -> None:
+    result = chatd("check", "--storage", storage, "--data-dir", str(tmp_path / data_dir))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
+    assert "hush" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mongodb://ann:hush@db1,db2/chatd", "mongodb://(hidden)@db1,db2/chatd"),
+        ("mongodb://ann:h/hush@db1:1/chatd", "mongodb://(hidden)@db1:1/chatd"),
+        ("mongodb://ann:h@hush@[::1]:1/chatd", "mongodb://(hidden)@[::1]:1/chatd"),
+        ("mongodb://ann:h?hush@db1/chatd", "mongodb://(hidden)@db1/chatd"),
+        (
+            "mongodb://db1/chatd?tls=true&tlsCertificateKeyFilePassword=hush;w=1",
+            "mongodb://db1/chatd?tls=(hidden)&tlsCertificateKeyFilePassword=(hidden)&w=(hidden)",
+        ),
+        (
+            "mongodb://db1/?authMechanismProperties=AWS_SESSION_TOKEN:hush",
+            "mongodb://db1/?authMechanismProperties=(hidden)",
+        ),
+        ("mongodb://db1?hush", "mongodb://db1?(hidden)"),
+        ("mongodb://ann:hush", "(hidden)"),
+        ("mongodb://[::1/db", "(hidden)"),
+        ("sqlite:chatd.db", "sqlite:chatd.db"),
+    ],
+)
+def test_of_a_stores_url_only_what_is_no_secret_is_shown(url: str, shown: str) -> None:
+    told = json.loads(chatd("show", "--json", "--storage", url).stdout)
+    assert told["storage.url"]["value"] == shown
+
+
 def test_no_secret_is_shown() -> None:
     environment = {
         "CHATD_METRICS__TOKEN": "8c1f2d9e0a77bb31",
         "CHATD_STORAGE__URL": "mongodb://ann:hush@db1,db2/chatd?replicaSet=rs0",
-        "CHATD_UUIDS__SOURCE": "https://ann:hush@ids.example/new",
+        "CHATD_UUIDS__SOURCE": "https://ann:hush@ids.example/new?token=hush",
     }
     for arguments in (["show"], ["show", "--json"]):
         shown = chatd(*arguments, **environment).stdout
         assert "hush" not in shown
         assert "8c1f2d9e0a77bb31" not in shown
-        assert "mongodb://ann:(hidden)@db1,db2/chatd?replicaSet=rs0" in shown
-        assert "https://ann:(hidden)@ids.example/new" in shown
+        assert "mongodb://(hidden)@db1,db2/chatd?replicaSet=(hidden)" in shown
+        assert "https://(hidden)@ids.example/new?token=(hidden)" in shown

@@ -153,6 +153,26 @@ async def test_a_key_file_that_is_refused_changes_nothing(
     assert (await ann.call("GET", "/v1/auth/me")).status == 200
 
 
+async def test_a_key_file_that_is_gone_changes_nothing_and_is_not_made_anew(
+    io_loop: Any, configured: Configured
+) -> None:
+    """Seen to fail with a new key made, as at a start."""
+    ann = await configured.chat.user("ann@example.org")
+    file = configured.server.data_dir / "keys.json"
+    file.rename(file.with_suffix(".aside"))
+    told = await configured.reload(BEFORE.replace("= 10", "= 20"), says="settings.refused")
+    assert told["problems"] == [
+        f"The key file {file} is not there: put it back, and send SIGHUP again."
+    ]
+    assert not file.exists()
+    assert (await ann.call("GET", "/v1/auth/me")).status == 200
+    async with ann.socket() as socket:
+        assert (await socket.say("a text of 16 chr", to=ann.email))["code"] == "invalid"
+    file.with_suffix(".aside").rename(file)
+    await configured.reload()
+    assert (await ann.call("GET", "/v1/auth/me")).status == 200
+
+
 async def test_what_needs_a_restart_is_named(io_loop: Any, configured: Configured) -> None:
     told = await configured.reload(
         BEFORE + "[server]\ndrain_seconds = 9\n[websocket]\nping_seconds = 5",

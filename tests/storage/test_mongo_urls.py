@@ -49,6 +49,29 @@ async def test_a_password_that_needs_percent_encoding_and_lacks_it_is_refused(
     assert "percent-encoded" in await refusal(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mongodb://ann:se/{PASSWORD}@{HERE}/chat",
+        f"mongodb+srv://ann:se/{PASSWORD}@db.example.org/chat",
+        f"mongodb://ann:1/{PASSWORD}@{HERE}/chat",
+        f"mongodb://ann:1/{PASSWORD}@db",
+        f"mongodb://ann:se?{PASSWORD}@{HERE}/chat",
+        f"mongodb://ann:1?{PASSWORD}=1@{HERE}/chat",
+        f"mongodb://ann:se%{PASSWORD}@{HERE}/chat?nosuch=1",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+async def test_of_a_password_that_is_not_encoded_nothing_is_repeated(
+    io_loop: IOLoop, url: str
+) -> None:
+    """Seen to fail with the driver's sentence in front of what to do."""
+    assert await refusal(url) == (
+        "the URL of the MongoDB store can't be used: in user and password, each of % : / ? @ must"
+        " be percent-encoded, as %25 or %40."
+    )
+
+
 @pytest.mark.parametrize("character", ["#", "[", "]", "+"])
 def test_of_a_password_that_the_driver_reads_as_it_is_nothing_stands_in_the_address(
     character: str,

@@ -42,6 +42,11 @@ _RESERVED: Final = frozenset({"admin", "config", "local"})
 _USER: Final = re.compile(r"(?:[^%:/?@]|%[0-9A-Fa-f]{2})*(?::(?:[^%:/?@]|%[0-9A-Fa-f]{2})*)?")
 """User and password as they may stand in a URL."""
 
+_ENCODE: Final = (
+    "the URL of the MongoDB store can't be used: in user and password, each of % : / ? @ must be"
+    " percent-encoded, as %25 or %40."
+)
+
 
 def connect(url: str) -> Client:
     """A client that connects when it is first used.
@@ -50,6 +55,8 @@ def connect(url: str) -> Client:
     hosts it means.
     """
     address = address_of(url)
+    if "@" in parts_of(url)[1]:
+        raise StorageRefused(_ENCODE)
     if address.database in _RESERVED:
         raise StorageRefused(
             f"the database {address.database} is MongoDB's own: name one of chatd's own, as in "
@@ -63,19 +70,20 @@ def connect(url: str) -> Client:
             warnings.simplefilter("error", UserWarning)
             return AsyncIOMotorClient(url, **options)
     except (ConfigurationError, ValueError, UserWarning, OSError) as error:
+        if _is_misread(url):
+            # Whatever the driver says may quote what it took for something else.
+            raise StorageRefused(_ENCODE) from None
         if isinstance(error.__cause__, DNSException):
             raise Unavailable(f"{address} can't be found: {reason(error)}") from error
         raise StorageRefused(
-            f"the URL of the MongoDB store can't be used: {reason(error)}{_hint(url)}."
+            f"the URL of the MongoDB store can't be used: {reason(error)}."
         ) from error
 
 
-def _hint(url: str) -> str:
-    """What may be wrong where the driver took a part of the password for something else."""
+def _is_misread(url: str) -> bool:
+    """Whether the driver may have taken a part of the password for something else."""
     user, at, _ = parts_of(url)[0].rpartition("@")
-    if "@" in url and not (at and _USER.fullmatch(user)):
-        return "; in user and password, each of % : / ? @ must be percent-encoded, as %25 or %40"
-    return ""
+    return "@" in url and not (at and _USER.fullmatch(user))
 
 
 class Deployment(NamedTuple):

@@ -38,6 +38,8 @@ def restore(file: Path, path: Path, *, replace: bool) -> int:
     """
     if not file.exists():
         raise StorageRefused(f"there is no backup at {file}.")
+    # A server locks what a link leads to.
+    path = path.resolve()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with exclusive(path):
         if path.exists() and not replace:
@@ -53,8 +55,7 @@ def restore(file: Path, path: Path, *, replace: bool) -> int:
 def _copy(path: Path, to: Path, *statements: str) -> int:
     """Make ``to`` a whole, sound copy, or leave it as it was; what the last statement counts."""
     aside = to.with_name(f".{to.name}.part")
-    aside.unlink(missing_ok=True)
-    os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    _make(aside, to)
     try:
         with closing(_reader(path)) as source, closing(sqlite3.connect(aside)) as target:
             check_ours(source, path)
@@ -67,6 +68,17 @@ def _copy(path: Path, to: Path, *statements: str) -> int:
         for suffix in ("", "-wal", "-shm", "-journal"):
             aside.with_name(aside.name + suffix).unlink(missing_ok=True)
     return count
+
+
+def _make(aside: Path, to: Path) -> None:
+    try:
+        aside.unlink(missing_ok=True)
+        os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise StorageRefused(
+            f"{to} can't be written ({error.strerror}): name a folder that there is, and that"
+            " chatd's user may write to."
+        ) from error
 
 
 def _reader(path: Path) -> sqlite3.Connection:
