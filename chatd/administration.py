@@ -22,6 +22,7 @@ from chatd.erasure import Erased, Erasure
 from chatd.errors import Conflict, Invalid, NotFound, UnknownGroup, UnknownUser
 from chatd.export import Exports
 from chatd.models import (
+    Conversation,
     Group,
     GroupCursor,
     Member,
@@ -186,26 +187,34 @@ class Administration:
     async def disable_user(self, email: str) -> UserInfo:
         """Sign an account out everywhere, and let nobody sign in to it."""
         user = await self._user(email)
-        return self._info(user if user.disabled else await self._replace(user, user.locked_hash))
+        if not user.disabled:
+            user = await self._accounts.replace(user, lambda stored: stored.locked_hash)
+        return self._info(user)
 
     async def enable_user(self, email: str) -> UserInfo:
         """Let a disabled account sign in again, with the password it had."""
         user = await self._user(email)
-        return self._info(await self._replace(user, user.unlocked_hash) if user.disabled else user)
+        if user.disabled:
+            user = await self._accounts.replace(user, lambda stored: stored.unlocked_hash)
+        return self._info(user)
 
     async def reset_password(self, email: str, password: str | None = None) -> NewPassword:
         """Give an account this password, or a random one, and sign it out everywhere."""
         user = await self._user(email)
         made = None if password else _random_password()
         hashed = await self._hash(password or str(made))
-        changed = msgspec.structs.replace(user, password_hash=hashed)
-        await self._replace(user, changed.locked_hash if user.disabled else hashed)
+
+        def replaced(stored: User) -> str:
+            changed = msgspec.structs.replace(stored, password_hash=hashed)
+            return changed.locked_hash if stored.disabled else hashed
+
+        await self._accounts.replace(user, replaced)
         return NewPassword(user.email, made)
 
     async def sign_out_user(self, email: str) -> UserInfo:
         """Sign an account out everywhere."""
         user = await self._user(email)
-        return self._info(await self._replace(user, user.password_hash))
+        return self._info(await self._accounts.replace(user, lambda stored: stored.password_hash))
 
     async def issue_token(self, email: str, seconds: int | None = None) -> TokenInfo:
         """A token for a program that acts as this user, good for ``seconds``."""
@@ -249,9 +258,6 @@ class Administration:
         except ValueError as error:
             raise Invalid.field("password", f"can't be one: {error}") from None
 
-    async def _replace(self, user: User, password_hash: str) -> User:
-        return await self._accounts.replace(user, password_hash)
-
     def _info(self, user: User) -> UserInfo:
         seen = user.last_seen_at
         return UserInfo(
@@ -291,17 +297,23 @@ class Administration:
     async def delete_group(self, name: str) -> DeletedGroup:
         """Remove a group, who is in it, and what was written in it."""
         name = (await self._group(name)).name
-        removed = await remove_messages(self._storage, group_conversation(name))
+        removed = await self._remove_messages(group_conversation(name))
         await self._router.delete_group(name)
         # And what was written meanwhile.
-        removed += await remove_messages(self._storage, group_conversation(name))
+        removed += await self._remove_messages(group_conversation(name))
         return DeletedGroup(name, removed)
+
+    async def _remove_messages(self, conversation: Conversation) -> int:
+        """How many; not the one whose text is gone already, and that has kept its place."""
+        first = await self._storage.history(conversation, after_seq=0, limit=1)
+        removed = await remove_messages(self._storage, conversation)
+        return removed - 1 if removed and first and not first[0].text else removed
 
     # -- the store ---------------------------------------------------------------------------
 
     async def examine(self) -> Report:
         """Whether the store is sound; takes as long as reading all of it."""
-        return await Doctor(self._storage).examine()
+        return await Doctor(self._storage, self._erasure.is_under_way).examine()
 
     async def store(self) -> StoreInfo:
         """What the server's store is, and whether there is nobody and nothing in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Final, Protocol
 
 from chatd.addresses import normalize_group
 from chatd.connection import Connection, Span
@@ -62,6 +62,9 @@ from chatd.storage.base import Storage
 
 Done = Callable[[Outcome | ChatError], None]
 
+_MOST_GONE: Final = 10_000
+"""Deleted groups that are remembered: whoever was let in before the end sends within moments."""
+
 
 class IdPool(Protocol):
     """Where message ids come from, at once."""
@@ -113,6 +116,8 @@ class ChatRouter:
         self._send_limit = send_limit
         self._neighbours = neighbours
         self.text_chars = text_chars
+        # Deleted groups, here or elsewhere, each with a mark of that deletion; the latest last.
+        self._gone: dict[str, object] = {}
         self.heads = Heads()
         self._latency = Latency(observer.message_arrived)
         self._fan_out = FanOut(registry, self.heads, observer)
@@ -130,7 +135,7 @@ class ChatRouter:
             return pair_conversation(user, to) if to and self._directory.knows(to) else None
         groups = self._registry.groups_of(user)
         known = to is None and groups is not None and group in groups
-        return group_conversation(group) if known else None
+        return group_conversation(group) if known and group not in self._gone else None
 
     async def conversation(self, user: str, *, to: str | None, group: str | None) -> Conversation:
         """The conversation a user names, by exactly one of another user and a group.
@@ -149,7 +154,7 @@ class ChatRouter:
     async def require_member(self, user: str, group: str) -> str:
         """The group's name in its one form; `UnknownGroup` or `NotAMember` else."""
         groups = self._registry.groups_of(user)
-        if groups is not None and group in groups:
+        if groups is not None and group in groups and group not in self._gone:
             return group
         name = (await self.require_group(group)).name
         # They may have joined elsewhere just now.
@@ -170,11 +175,16 @@ class ChatRouter:
     async def require_group(self, name: str) -> Group:
         """The group of that name, in any spelling; `UnknownGroup` where there is none."""
         try:
-            group = await self._storage.group(normalize_group(name))
+            address = normalize_group(name)
         except ValueError:
-            group = None
+            raise no_such_group(name) from None
+        deletion = self._gone.get(address)
+        group = await self._storage.group(address)
         if group is None:
             raise no_such_group(name)
+        if deletion is not None and self._gone.get(address) is deletion:
+            # It was there after that: it has been made again, here or elsewhere.
+            del self._gone[address]
         return group
 
     # -- messages ----------------------------------------------------------------------------
@@ -196,9 +206,13 @@ class ChatRouter:
         Raises:
             Invalid: the text or the client_id is none.
             UnknownUser: one side of the pair is being erased, or was.
+            UnknownGroup: the group was deleted since the conversation was asked for.
             RateLimited: the user sends too fast.
         """
         self._directory.check_open(conversation)
+        group = group_of(conversation)
+        if group is not None and group in self._gone:
+            raise no_such_group(group)
         self._check_text(text)
         if client_id is not None:
             check_client_id(client_id)
@@ -437,7 +451,10 @@ class ChatRouter:
                 connection.end(CloseCode.NOT_A_MEMBER, "not a member any more", reconnect=False)
 
     async def delete_group(self, name: str) -> None:
-        """Remove a group with its memberships; each member hears of their own end only."""
+        """Remove a group with its memberships; each member hears of their own end only.
+
+        Once this returns nothing more is written in it here.
+        """
 
         async def delete() -> None:
             await self._storage.delete_group(name)
@@ -445,9 +462,15 @@ class ChatRouter:
             self._neighbours.tell(GroupGoneNews(name))
 
         await self._journal.run(delete)
+        # What was let in before it was gone stands behind that.
+        await self._journal.told()
 
     def hear_group_gone(self, name: str) -> None:
         """A group was deleted, here or elsewhere."""
+        self._gone.pop(name, None)
+        if len(self._gone) >= _MOST_GONE:
+            del self._gone[next(iter(self._gone))]
+        self._gone[name] = object()
         for user in list(self._registry.online_users()):
             frame = encode(Left(group=name, user=user))
             for connection in self._registry.of_user_carrying(user, group_conversation(name)):

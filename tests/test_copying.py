@@ -199,6 +199,24 @@ async def test_a_store_that_is_another_one_is_not_gone_on_with(io_loop: Any) -> 
     assert await seen(target) == before
 
 
+@pytest.mark.parametrize("blank", [False, True])
+async def test_what_has_another_name_at_the_source_now_is_no_part_of_the_copy(
+    io_loop: Any, durable_url: str, tmp_path: Path, blank: bool
+) -> None:
+    """Seen to fail with the conflict taken for a store that can't be reached."""
+    source = await started()
+    await fill(source)
+    async with opened(durable_url, tmp_path) as target:
+        await copied(source, target)
+        before = await seen(target)
+        await source.reassign(ANN_AND_BOB, ANN, "erased-1@erased.invalid", blank=blank)
+        with pytest.raises(CopyRefused, match=r"no part of this copy: .*; copy to an empty place"):
+            await copied(source, target, resume=True)
+        assert [one for one in await seen(target) if "u:" in one] == [
+            one for one in before if "u:" in one
+        ]
+
+
 # -- comparing -------------------------------------------------------------------------------------
 
 CHANGES: Final[list[tuple[Record, tuple[str, str]]]] = [

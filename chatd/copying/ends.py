@@ -7,6 +7,8 @@ from typing import Protocol
 
 from chatd.copying.reader import Reader, pages, total
 from chatd.copying.records import PAGE
+from chatd.copying.refused import CopyRefused
+from chatd.errors import Conflict
 from chatd.models import Conversation, Message, Record
 from chatd.storage.base import Storage
 
@@ -56,7 +58,13 @@ class StoreEnd:
         return await self._storage.history(conversation, limit=PAGE)
 
     async def load(self, records: Sequence[Record]) -> None:
-        await self._storage.load(records)
+        try:
+            await self._storage.load(records)
+        except Conflict as error:
+            raise CopyRefused(
+                f"what is there is no part of this copy: {error.detail}; copy to an empty place"
+                " instead"
+            ) from None
 
     async def finish(self) -> None:
         """Each page was written as it came."""

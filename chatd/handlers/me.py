@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatd.errors import BadCredentials, RateLimited
+from chatd.errors import BadCredentials, RateLimited, UnknownUser
 from chatd.handlers.api import ApiHandler, Reply, operation
 from chatd.handlers.base import Route
 from chatd.openapi import Answer
@@ -37,6 +37,7 @@ class MyAccountHandler(ApiHandler):
         "Erase the caller's account, for good",
         _TAG,
         BadCredentials,
+        UnknownUser,
         body=AccountEnd,
         answers={200: Answer("It is erased; what remains.", ErasedView)},
         example={"password": "correct horse battery"},

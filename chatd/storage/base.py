@@ -290,6 +290,7 @@ class Storage(abc.ABC):
 
         A group comes before its messages (its counts are ignored), a conversation's messages come
         by ``seq`` ascending, and before its places. Nobody else may work on the store meanwhile.
+        Raises `Conflict` where a message's id, or its sender's ``client_id``, is another's here.
         """
 
     @abc.abstractmethod

@@ -24,7 +24,7 @@ from tests.chat import PASSWORD, Chat
 from tests.commands.office import Office
 from tests.copies import COUNTS, everything, fill, fill_long, opened, seen
 from tests.e2e.server import Server
-from tests.storage.samples import ANN_AND_BOB, BOB, draft
+from tests.storage.samples import ANN, ANN_AND_BOB, BOB, draft
 
 LONG: Final = 20_000
 PATIENCE: Final = 60
@@ -224,6 +224,20 @@ async def test_what_is_not_the_same_in_the_end_is_told(io_loop: Any, office: Off
         await storage.load([User("new", "new@example.org", "hash", 1)])
     told = office.refused(*arguments(*both, "--resume")).splitlines()
     assert told[0] == "chatd: users differ: 3 were to be copied, 4 are there"
+
+
+async def test_what_was_erased_meanwhile_is_why_a_copy_can_not_go_on(
+    io_loop: Any, office: Office
+) -> None:
+    """Seen to fail with the conflict taken for a store that can't be reached."""
+    await made(office)
+    both = "sqlite:chatd.db", "sqlite:other.db"
+    office.ask(*arguments(*both))
+    office.ask("erase", ANN, "--yes")
+    refused = office.refused(*arguments(*both, "--resume"))
+    assert "what is there is no part of this copy: " in refused
+    assert "; copy to an empty place instead" in refused
+    assert "reached" not in refused
 
 
 # -- with a server that runs -----------------------------------------------------------------------

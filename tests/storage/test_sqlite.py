@@ -475,8 +475,9 @@ async def test_no_statement_reads_a_whole_table(storage: SqliteStorage) -> None:
     await storage.load([user(BOB), group("club"), *await storage.history(CLUB, limit=9)])
     await storage.load([*await storage.places(CLUB, limit=9), RevokedToken("1", 1)])
     await storage.append([draft()])
-    for call in CALLS.values():
-        await call(storage)
+    for name, call in CALLS.items():
+        if name != "check":  # which is there to read everything
+            await call(storage)
     await trace(storage, None)
     assert len(statements) > 30
     for statement in statements - {"BEGIN IMMEDIATE", "COMMIT"}:

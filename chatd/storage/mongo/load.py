@@ -8,7 +8,9 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError
 
+from chatd.errors import Conflict
 from chatd.models import (
     Conversation,
     Group,
@@ -19,6 +21,7 @@ from chatd.models import (
     group_conversation,
     group_of,
 )
+from chatd.storage.mongo.append import DUPLICATE_KEY
 from chatd.storage.mongo.collections import BY_ID
 from chatd.storage.mongo.documents import (
     Db,
@@ -39,7 +42,17 @@ async def load(db: Db, records: Sequence[Record]) -> None:
         collection, operation = _upsert(record)
         operations[collection].append(operation)
     for collection, some in operations.items():
-        await db[collection].bulk_write(some, ordered=False)
+        try:
+            await db[collection].bulk_write(some, ordered=False)
+        except BulkWriteError as error:
+            if not _is_taken(error):
+                raise
+            raise Conflict("a record with the same id is there in another place") from error
+
+
+def _is_taken(error: BulkWriteError) -> bool:
+    failed = (error.details or {}).get("writeErrors", ())
+    return any(one["code"] == DUPLICATE_KEY for one in failed)
 
 
 def _upsert(record: Record) -> tuple[str, _Operation]:

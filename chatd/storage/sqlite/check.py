@@ -14,10 +14,60 @@ _PRIMARY: Final = 0xFF
 
 _MOST_FINDINGS: Final = 100
 
+_COUNT_OWN: Final = (
+    "UPDATE marks SET own_after_read = (SELECT count(*) FROM messages"
+    " WHERE messages.conversation = marks.conversation AND seq > read_seq AND sender = user)"
+)
+
+# Each message is looked at once, however many members there are.
+_WRONG_COUNTS: Final = """
+    SELECT key, user, own_after_read, coalesce(own.messages, 0)
+    FROM marks JOIN conversations ON number = marks.conversation LEFT JOIN (
+        SELECT messages.conversation AS place, user AS owner, count(*) AS messages
+        FROM messages CROSS JOIN marks
+        ON marks.conversation = messages.conversation AND user = sender AND seq > read_seq
+        GROUP BY messages.conversation, user
+    ) AS own ON place = marks.conversation AND owner = user
+    WHERE own_after_read <> coalesce(own.messages, 0) LIMIT ?
+"""
+
+_HOMELESS: Final = """
+    SELECT conversation, count(*) FROM {table}
+    WHERE conversation NOT IN (SELECT number FROM conversations)
+    GROUP BY conversation LIMIT ?
+"""
+
+_MAKE_EPOCH: Final = "INSERT INTO store VALUES (lower(hex(randomblob(8))), 0)"
+
 
 def check(db: sqlite3.Connection) -> list[str]:
     """What is wrong, a sentence each; reads all of the file."""
-    return [*_in_sqlites_words(db), *_differences(things_of_this_version(), things_in(db))]
+    found = [*_in_sqlites_words(db)]
+    try:
+        found += _differences(things_of_this_version(), things_in(db))
+        # Of a damaged file the rest would be about the damage only, or can't be read.
+        return found or [*_in_chatds_words(db)]
+    except sqlite3.DatabaseError:
+        if not found:
+            raise
+        return found
+
+
+def _in_chatds_words(db: sqlite3.Connection) -> Iterator[str]:
+    """What SQLite knows nothing of, and no reader of the store comes by."""
+    if db.execute("SELECT count(*) FROM store").fetchone() == (0,):
+        yield f"the table store is empty: stop chatd and run {_MAKE_EPOCH}"
+    for table in ("messages", "marks", "groups"):
+        for number, rows in db.execute(_HOMELESS.format(table=table), (_MOST_FINDINGS,)):
+            yield (
+                f"the table {table} has {rows} rows of conversation {number},"
+                " of which there is none: put a backup back"
+            )
+    for key, user, counted, own in db.execute(_WRONG_COUNTS, (_MOST_FINDINGS,)):
+        yield (
+            f"{user} in {key} counts {counted} messages of their own as not read,"
+            f" and has {own}: stop chatd and run {_COUNT_OWN}"
+        )
 
 
 def _in_sqlites_words(db: sqlite3.Connection) -> Iterator[str]:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from chatd.errors import Conflict
 from chatd.models import (
     Conversation,
     Group,
@@ -115,6 +116,9 @@ _PUT_TOKENS: Final = f"""
 """
 
 
+_TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
 def load(db: sqlite3.Connection, conversations: Conversations, records: Sequence[Record]) -> None:
     """Kind by kind, so that what something counts or names is there before it."""
     conversations.clear()
@@ -135,8 +139,14 @@ def load(db: sqlite3.Connection, conversations: Conversations, records: Sequence
 
 
 def _put(db: sqlite3.Connection, statement: str, records: Sequence[Record]) -> None:
-    if records:
+    if not records:
+        return
+    try:
         db.execute(statement, (as_json(records),))
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode not in _TAKEN:
+            raise
+        raise Conflict("a record with the same id is there in another place") from error
 
 
 def _listed(conversations: set[Conversation]) -> str:
