@@ -12,12 +12,14 @@ import msgspec
 
 from chatd.errors import (
     BadCredentials,
+    Conflict,
     FieldError,
     Invalid,
     RateLimited,
     SignupClosed,
     Unauthenticated,
     Unavailable,
+    UnknownUser,
 )
 from chatd.models import Ended, User, is_erased, now_ms
 from chatd.neighbours import Neighbours
@@ -30,8 +32,6 @@ _CLOCK_AHEAD_MS: Final = 24 * 60 * 60 * 1000
 
 
 _MOST_FAMILIAR: Final = 100_000
-_NO_GENERATION: Final = 2**63
-"""Ends every token."""
 _PAGE: Final = 500
 _GUESSABLE: Final = "This password is among the first that are guessed: choose another."
 
@@ -216,14 +216,24 @@ class Accounts:
             await self._storage.set_password(user.email, changed.password_hash, generation)
         return changed
 
-    async def replace(self, user: User, password_hash: str) -> User:
-        """Give an account this hash, and end every token and every socket of it."""
+    async def replace(self, user: User, password_hash: Callable[[User], str]) -> User:
+        """Give an account another hash, and end every token and every socket of it.
+
+        ``password_hash`` makes it of the user as they are stored at that moment. Raises
+        `UnknownUser` where the account is gone, and `Conflict` where it is being erased.
+        """
         async with self._changing:
-            stored = await self._storage.user_by_id(user.id) or user
+            stored = await self._storage.user_by_id(user.id)
+            if stored is None:
+                raise UnknownUser(f"there is no account {user.email!r}")
+            if stored.author is not None:
+                raise Conflict(f"the account {user.email!r} is being erased")
             changed = msgspec.structs.replace(
-                stored, password_hash=password_hash, generation=stored.generation + 1
+                stored, password_hash=password_hash(stored), generation=stored.generation + 1
             )
-            await self._storage.set_password(changed.email, password_hash, changed.generation)
+            await self._storage.set_password(
+                changed.email, changed.password_hash, changed.generation
+            )
         self._end_all(changed)
         return changed
 
@@ -265,8 +275,10 @@ class Accounts:
         users = {user.email: user for user in await self._storage.users_by_email(emails)}
         for email in emails:
             user = users.get(email)
-            generation = _NO_GENERATION if user is None else user.generation
-            self._on_end(Ended(email, "" if user is None else user.id, generation=generation))
+            if user is None:
+                self._on_end(Ended(email, "", others=True))
+            else:
+                self._on_end(Ended(email, user.id, generation=user.generation, others=True))
 
     async def authenticate(self, token: str) -> Session:
         """Whose token this is; `Unauthenticated` where it is none, expired or revoked."""

@@ -238,7 +238,8 @@ class Building:
 
     def _end_sessions(self, ended: Ended) -> None:
         for connection in list(self.registry.of_user(ended.email)):
-            if ended.ends(connection.login.token_id, connection.login.generation):
+            login = connection.login
+            if ended.ends(login.user_id, login.token_id, login.generation):
                 connection.end(CloseCode.UNAUTHENTICATED, "signed out", reconnect=False)
 
     def _slow_consumer(self, connection: Connection) -> None:

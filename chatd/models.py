@@ -294,18 +294,24 @@ class Advance(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """Tokens of a user that are good no more: one, or all that are older than ``generation``."""
+    """Tokens of a user that are good no more: one, or all that are older than ``generation``.
+
+    ``others``: those of anybody else by this address, too.
+    """
 
     email: str
     user_id: str
     token_id: str | None = None
     expires_at: int = 0
     generation: int | None = None
+    others: bool = False
 
-    def ends(self, token_id: str, generation: int) -> bool:
-        """Whether a token with this id, of this generation, is among them."""
+    def ends(self, user_id: str, token_id: str, generation: int) -> bool:
+        """Whether a token with this id, of this user and generation, is among them."""
         if self.token_id is not None:
             return token_id == self.token_id
+        if user_id != self.user_id:
+            return self.others
         return self.generation is not None and generation < self.generation
 
 

@@ -166,9 +166,7 @@ class Cluster:
     def receipt(self, advance: Advance, tell: Callable[[Advance], None]) -> None:
         """See `chatd.neighbours.Neighbours`."""
         # What is stored here may have been told elsewhere first, with what came behind it.
-        fresh = self._healer.told.fresh(advance)
-        if fresh is not None:
-            tell(fresh)
+        self._healer.tell_receipt(advance, tell)
         self.tell(ReceiptNews(advance))
 
     def tell(self, news: AnyNews) -> None:

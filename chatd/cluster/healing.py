@@ -215,9 +215,17 @@ class Healer:
 
     def hear_receipt(self, advance: Advance) -> None:
         """Tell those of it who don't know it yet."""
-        fresh = self.told.fresh(advance)
-        if fresh is not None:
-            self._router.hear_receipt(fresh)
+        self.tell_receipt(advance, self._router.hear_receipt)
+
+    def tell_receipt(self, advance: Advance, tell: Callable[[Advance], None]) -> None:
+        """``tell`` what is news of it, behind the answers to those who wrote what it covers."""
+
+        def told() -> None:
+            fresh = self.told.fresh(advance)
+            if fresh is not None:
+                tell(fresh)
+
+        self._sequencer.behind(advance.conversation, told)
 
     # -- memberships -------------------------------------------------------------------------
 
@@ -291,9 +299,11 @@ class Healer:
         """End what lives by tokens that are good no more, and forget who may have been erased."""
         self._directory.forget()
         await self._storage.forget()
-        await self._accounts.catch_up(
-            lambda: {one.login.token_id: one.user for one in self._registry}
-        )
+        await self._accounts.catch_up(self._living)
+
+    def _living(self) -> dict[str, str]:
+        """Whose each token is that a connection here lives by."""
+        return {one.login.token_id: one.user for one in self._registry}
 
     async def _memberships(self, user: str) -> None:
         """Where the store has it otherwise, and nobody joined or left meanwhile, it is right."""

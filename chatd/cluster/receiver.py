@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial, singledispatchmethod
+from functools import singledispatchmethod
 
 from chatd.cluster.healing import Healer
 from chatd.cluster.rooms import Rooms
@@ -51,9 +51,7 @@ class Receiver:
 
     @hear.register
     def _(self, news: ReceiptNews) -> None:
-        # Who wrote it hears `sent` first.
-        advance = news.advance
-        self._sequencer.behind(advance.conversation, partial(self._healer.hear_receipt, advance))
+        self._healer.hear_receipt(news.advance)
 
     @hear.register
     def _(self, news: ReadNews) -> None:
@@ -88,6 +86,9 @@ class Receiver:
 
     @hear.register
     def _(self, news: UserClosedNews) -> None:
+        here = {one.login.user_id for one in self._rooms.registry.of_user(news.email)}
+        if here - {news.user_id}:
+            return  # late: the address is somebody else's by now
         self._rooms.directory.hear_closed(news.email, news.user_id)
         self._rooms.router.hear_closed(news.email)
         self._healer.told.forget(news.email)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chat import PASSWORD, Json, eventually, texts
-from tests.cluster.conftest import Team
+from tests.cluster.conftest import Post, Team
 
 
 async def test_a_message_comes_wherever_the_recipient_is(io_loop: Any, team: Team) -> None:
@@ -90,7 +90,7 @@ async def test_signing_out_ends_sockets_on_every_server(io_loop: Any, team: Team
 
 
 async def test_a_lost_sign_out_does_not_wait_until_messages_are_healed(
-    io_loop: Any, team: Team, monkeypatch: pytest.MonkeyPatch
+    io_loop: Any, team: Team, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail with sessions that are looked for where messages are."""
     one, two, _ = team.chats
@@ -104,11 +104,9 @@ async def test_a_lost_sign_out_does_not_wait_until_messages_are_healed(
 
     async with there.socket() as socket:
         monkeypatch.setattr(team.apps[1].storage, "positions", positions)
-        assert team.apps[1].cluster is not None
-        team.apps[1].cluster.heard_late()
+        team.cluster(1).heard_late()
         await healing.wait()
-        with monkeypatch.context() as patch:
-            patch.setattr("chatd.cluster.bus.Bus.publish", lambda *_: None)
+        with post.cut():
             await ann.call("POST", "/v1/auth/sign-out")
         assert await socket.closed() == 4401
 
@@ -126,9 +124,7 @@ async def test_typing_and_reading_are_told(io_loop: Any, team: Team) -> None:
         await a.next("receipt", where=lambda f: f["kind"] == "read")
 
 
-async def test_what_nats_loses_is_found_in_the_store(
-    io_loop: Any, team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_nats_loses_is_found_in_the_store(io_loop: Any, team: Team, post: Post) -> None:
     """In order, before what comes behind it, and also where nothing does.
 
     Seen to fail with ``Healer.lost`` doing nothing.
@@ -139,14 +135,12 @@ async def test_what_nats_loses_is_found_in_the_store(
     async with ann.socket() as a, bob.socket() as b:
         await a.say("1", to=bob.email)
         await b.next("message")
-        with monkeypatch.context() as patch:
-            patch.setattr("chatd.cluster.bus.Bus.publish", lambda *_: None)
+        with post.cut():
             await a.say("2", to=bob.email)
             await a.say("3", to=bob.email)
         await a.say("4", to=bob.email)
         await eventually(lambda: texts(b.of("message")) == ["1", "2", "3", "4"])
-        with monkeypatch.context() as patch:
-            patch.setattr("chatd.cluster.bus.Bus.publish", lambda *_: None)
+        with post.cut():
             await a.say("5", to=bob.email)
         await eventually(lambda: len(b.of("message")) == 5)
         assert b.of("gap") == []

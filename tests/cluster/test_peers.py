@@ -165,6 +165,18 @@ async def test_who_has_missed_people_asks_for_all_of_them(io_loop: Any, lab: Lab
     assert lab.notes.asked == ["s"], "one question at a time"
 
 
+async def test_people_who_come_and_go_behind_a_pulse_make_nobody_ask(
+    io_loop: Any, lab: Lab
+) -> None:
+    """Seen to fail with people compared when the pulse's packets are."""
+    for number in range(5):
+        lab.peers.people("s", PeopleNews([f"user {number}"]))
+        lab.peers.pulse("s", pulse(users=[f"user {n}" for n in range(number + 1)]))
+    lab.peers.people("s", PeopleNews([], ["user 0"]))
+    await settle()
+    assert lab.notes.asked == []
+
+
 async def test_who_is_silent_is_gone_with_its_people(
     io_loop: Any, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ class Room:
         self.heads = Heads()
         self.told: list[int] = []
         self.began: list[int] = []
+        self.failed: list[BaseException] = []
         self.sequencer = Sequencer(
             self.heads,
             self.storage,
@@ -35,6 +36,7 @@ class Room:
             told=lambda: None,
             beginning=self.beginning,
             own=self.own,
+            failed=self.failed.append,
         )
         self.owns: list[Callable[[], None]] = []
         """What happens while this server's own are waited for, each time."""
@@ -192,6 +194,42 @@ async def test_what_is_stored_here_meanwhile_is_no_copy_to_who_wrote_it(
     room.sequencer.reach(PAIR, 3)
     await eventually(lambda: len(room.told) == 6)
     assert room.told == [1, 2, 3, 4, -5, 6]
+
+
+@pytest.mark.parametrize("out", [False, True])
+async def test_a_tell_that_raises_keeps_nobody_else_waiting(
+    io_loop: Any, room: Room, monkeypatch: pytest.MonkeyPatch, out: bool
+) -> None:
+    """Seen to fail with ``tell`` called outside ``_call`` in ``_drain``; and in ``_fill``."""
+    monkeypatch.setattr("chatd.cluster.sequencer._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("chatd.cluster.sequencer._PATIENCE_SECONDS", 0.05)
+
+    def fail() -> None:
+        room.heads.tell(PAIR, 4)
+        raise RuntimeError("put in by hand")
+
+    await room.store(5)
+    room.storage.out = out
+    room.take(1)
+    room.sequencer.take(PAIR, 4, fail)
+    room.take(5)
+    await eventually(lambda: room.told[-1] == 5)
+    assert room.told == [1, 5] if out else [1, 2, 3, 5]
+    assert [str(error) for error in room.failed] == ["put in by hand"]
+
+
+async def test_what_is_about_messages_is_told_behind_those_that_wait(
+    io_loop: Any, room: Room
+) -> None:
+    """Seen to fail with ``behind`` telling at once."""
+    await room.store(4)
+    room.take(1, 4)
+    room.sequencer.behind(PAIR, lambda: room.told.append(-4))
+    room.sequencer.behind(GROUP, lambda: room.told.append(0))
+    assert room.told == [1, 0]
+    await room.sequencer.settled()
+    room.sequencer.behind(PAIR, lambda: room.told.append(-5))
+    assert room.told == [1, 0, 2, 3, 4, -4, -5]
 
 
 async def test_what_waits_can_be_waited_for(io_loop: Any, room: Room) -> None:

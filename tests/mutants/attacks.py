@@ -206,7 +206,7 @@ ATTACKS: Final = (
     Mutant(
         "anybody-reads-a-groups-messages",
         "router.py",
-        "if not member:",
+        "if not (groups and name in groups) and await self._storage.member(name, user) is None:",
         "if False:",
         "tests/e2e/attacks/test_websocket.py::test_nothing_of_others_is_told_or_changed",
         "TimeoutError",

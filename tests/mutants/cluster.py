@@ -92,7 +92,7 @@ CLUSTER: Final = (
     Mutant(
         "sessions-are-not-compared",
         "cluster/healing.py",
-        "await self._accounts.catch_up({one.login.token_id: one.user for one in self._registry})",
+        "await self._accounts.catch_up(self._living)",
         "pass",
         _PEOPLE + "test_tokens_that_are_good_no_more[lost-sign_out]",
         "TimeoutError",
