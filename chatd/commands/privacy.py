@@ -88,5 +88,5 @@ def sure_of_account(settings: Settings, email: str, question: str, *, yes: bool)
 def tell_end(how: str, ended: Mapping[str, Any], *, in_json: bool) -> None:
     """Say who was erased or deleted, and what remains."""
     lines = [f"{ended['email']} is {how}. What remains:"]
-    lines += [f"- {sentence}" for sentence in ended["remains"]]
+    lines += [f"- {what}" for what in ended["remains"]]
     tell(ended, "\n".join(lines), in_json=in_json)
