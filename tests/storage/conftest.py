@@ -16,6 +16,8 @@ from chatd.storage.memory import MemoryStorage
 from chatd.storage.mongo import MongoStorage
 from chatd.storage.sqlite import SqliteStorage
 from tests.mongod import ReplicaSet
+from tests.storage.faults import Driver
+from tests.storage.openings import opened
 
 MONGO: Final = pytest.param("mongo", marks=pytest.mark.mongod)
 
@@ -76,3 +78,16 @@ async def storage(io_loop: IOLoop, adapter: Adapter) -> AsyncIterator[Storage]:
     await storage.start()
     yield storage
     await storage.close()
+
+
+@pytest.fixture
+async def other(storage: Storage, mongo_url: str) -> AsyncIterator[Storage]:
+    """Another server's adapter, over the same database."""
+    async with opened(mongo_url) as other:
+        yield other
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """What stands between MongoDB adapters and their server."""
+    return Driver.watched(monkeypatch)

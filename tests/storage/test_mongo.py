@@ -134,11 +134,6 @@ async def storage(io_loop: IOLoop, url: str) -> AsyncIterator[Storage]:
         yield storage
 
 
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return Driver.watched(monkeypatch)
-
-
 async def start_and_close(url: str) -> None:
     async with opened(url):
         pass

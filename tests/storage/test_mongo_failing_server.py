@@ -39,11 +39,6 @@ from tests.storage.test_contract import CALLS
 pytestmark = pytest.mark.mongod
 
 
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return Driver.watched(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def failing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
     """A mongod that can be told to fail."""

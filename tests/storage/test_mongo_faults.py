@@ -55,21 +55,9 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return Driver.watched(monkeypatch)
-
-
-@pytest.fixture
 async def storage(io_loop: IOLoop, mongo_url: str) -> AsyncIterator[Storage]:
     async with opened(mongo_url) as storage:
         yield storage
-
-
-@pytest.fixture
-async def other(storage: Storage, mongo_url: str) -> AsyncIterator[Storage]:
-    """Another server's adapter, over the same database."""
-    async with opened(mongo_url) as other:
-        yield other
 
 
 class Disturbance(NamedTuple):

@@ -51,21 +51,9 @@ NOBODY: Final = "erased-1a2b@erased.invalid"
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return Driver.watched(monkeypatch)
-
-
-@pytest.fixture
 async def storage(io_loop: IOLoop, mongo_url: str) -> AsyncIterator[Storage]:
     async with opened(mongo_url) as storage:
         yield storage
-
-
-@pytest.fixture
-async def other(storage: Storage, mongo_url: str) -> AsyncIterator[Storage]:
-    """Another server's adapter, over the same database."""
-    async with opened(mongo_url) as other:
-        yield other
 
 
 @pytest.fixture

@@ -40,18 +40,6 @@ async def storage(io_loop: IOLoop, mongo_url: str) -> AsyncIterator[Storage]:
         yield storage
 
 
-@pytest.fixture
-async def other(storage: Storage, mongo_url: str) -> AsyncIterator[Storage]:
-    """Another server's adapter, over the same database."""
-    async with opened(mongo_url) as other:
-        yield other
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return Driver.watched(monkeypatch)
-
-
 # -- groups ----------------------------------------------------------------------------------------
 
 

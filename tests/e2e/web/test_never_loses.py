@@ -39,6 +39,16 @@ def bob(visitor: MakeVisitor) -> Visitor:
     return bob
 
 
+def in_group(visitor: MakeVisitor, account: MakeAccount) -> Visitor:
+    """Ann, who has a group open that she may be put out of."""
+    account(BOB).create("python")
+    account(ANN).join("python")
+    ann = visitor(*NO_SERVER, REFUSED)
+    ann.enter(ANN, "/group/python/connect")
+    ann.expect_open("Group python")
+    return ann
+
+
 def expect_lost(person: Visitor, waiting: int) -> None:
     """The page tells that the line is down, and how many messages wait for it."""
     waits = "message waits" if waiting == 1 else "messages wait"
@@ -211,11 +221,7 @@ def test_the_banner_counts_down_and_its_button_waits_no_longer(
 def test_what_the_server_will_not_take_is_said_and_can_be_sent_again(
     visitor: MakeVisitor, account: MakeAccount
 ) -> None:
-    account(BOB).create("python")
-    account(ANN).join("python")
-    ann = visitor(*NO_SERVER, REFUSED)
-    ann.enter(ANN, "/group/python/connect")
-    ann.expect_open("Group python")
+    ann = in_group(visitor, account)
     ann.context.set_offline(True)
     ann.say("one", "two")
     ann.expect_tick("two", "sending")
@@ -236,11 +242,7 @@ def test_what_the_server_will_not_take_does_not_wait_to_be_sent(
     visitor: MakeVisitor, account: MakeAccount
 ) -> None:
     """Seen to fail with a strip that counts whatever is kept."""
-    account(BOB).create("python")
-    account(ANN).join("python")
-    ann = visitor(*NO_SERVER, REFUSED)
-    ann.enter(ANN, "/group/python/connect")
-    ann.expect_open("Group python")
+    ann = in_group(visitor, account)
     # The page hears nothing of it, so it offers to write.
     ann.context.set_offline(True)
     ann.say("refused")
