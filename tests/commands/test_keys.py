@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from chatd.cli import main
@@ -17,10 +18,11 @@ def printed(*arguments: str) -> str:
     return result.stdout
 
 
-def test_a_printed_file_is_one_that_a_server_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_printed_file_is_one_that_a_server_takes(tmp_path: Path, form: tuple[str, ...]) -> None:
     file = tmp_path / "keys.json"
     file.touch(mode=0o600)
-    file.write_text(printed("--set"))
+    file.write_text(printed("--set", *form))
     assert len(KeyRing.open(file).signing) == 32
 
 
