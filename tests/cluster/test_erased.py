@@ -19,7 +19,7 @@ async def _erase(user: User) -> None:
 async def _exchange(a: Socket, b: Socket, bob: str) -> None:
     """Three messages to Bob, with receipts."""
     for seq in (1, 2, 3):
-        await a.say("old", to=bob)
+        await a.say("of old", to=bob)
         await b.next("message")
         assert (await a.next("receipt"))["seq"] == seq
 
@@ -65,9 +65,9 @@ async def test_what_is_lost_of_what_they_write_is_found(
         bob = await team.chats[1].user(bob.email)
         async with bob.socket() as b:
             with post.cut():
-                await b.say("new", to=ann.email)
+                await b.say("something new", to=ann.email)
             team.cluster(0).heard_late()
-            await a.next("message", where=lambda f: f["text"] == "new")
+            await a.next("message", where=lambda f: f["text"] == "something new")
 
 
 async def test_no_socket_of_theirs_outlives_them_as_somebody_elses(
@@ -103,5 +103,5 @@ async def test_late_news_of_an_erasure_does_nothing_to_who_has_the_address_now(
         async with bob.socket() as b:
             post.release()
             await team.heard(1)
-            assert (await b.say("new", to=ann.email))["type"] == "sent"
-            assert (await a.say("new", to=bob.email))["type"] == "sent"
+            assert (await b.say("something new", to=ann.email))["type"] == "sent"
+            assert (await a.say("something new", to=bob.email))["type"] == "sent"

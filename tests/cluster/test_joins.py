@@ -26,18 +26,18 @@ async def test_what_is_written_while_somebody_joins_here_comes_to_them(
     await ann.create("club")
     await bob.join("club")
     async with ann.socket() as a, bob.socket() as b, cat.socket() as c:
-        await b.say("before", group="club")
+        await b.say("said before", group="club")
         await a.next("message")
         join = Late.put(monkeypatch, team.apps[0].storage, "join")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(cat.join("club"))
             await join.made.wait()
-            await b.say("meanwhile", group="club")
+            await b.say("said meanwhile", group="club")
             await a.next("message")
             join.go.set()
-        await b.say("after", group="club")
-        await c.next("message", where=lambda f: f["text"] == "after")
-        assert texts(c.of("message")) == ["meanwhile", "after"]
+        await b.say("said after", group="club")
+        await c.next("message", where=lambda f: f["text"] == "said after")
+        assert texts(c.of("message")) == ["said meanwhile", "said after"]
         assert c.of("gap") == []
 
 
@@ -112,14 +112,14 @@ async def test_who_leaves_while_they_are_let_in_elsewhere_is_not_in(
     await ann.create("club")
     await dan.join("club")
     async with ann.socket() as a, dan.socket() as d, there.socket() as c:
-        await a.say("before", group="club")
+        await a.say("said before", group="club")
         await d.next("message")
         storage = team.apps[1].storage
         member = Late.put(monkeypatch, storage, "member")
         history = Late.put(monkeypatch, storage, "history")
         await cat.join("club")
         await member.made.wait()
-        await a.say("between", group="club")
+        await a.say("said between", group="club")
         await d.next("message")
         member.go.set()
         await history.made.wait()
@@ -128,10 +128,10 @@ async def test_who_leaves_while_they_are_let_in_elsewhere_is_not_in(
         await member.made.wait()
         history.go.set()
         await c.next("left", where=lambda f: f["user"] == cat.email)
-        await a.say("secret", group="club")
-        await d.next("message", where=lambda f: f["text"] == "secret")
+        await a.say("said secret", group="club")
+        await d.next("message", where=lambda f: f["text"] == "said secret")
         await c.settle()
-        assert "secret" not in texts(c.of("message"))
+        assert "said secret" not in texts(c.of("message"))
 
 
 async def test_a_group_made_anew_outlives_late_news_of_its_end(

@@ -19,14 +19,14 @@ async def _write(socket: Socket, count: int, to: str) -> None:
 
 
 async def _texts_up_to_new(socket: Socket) -> list[str]:
-    await socket.next("message", where=lambda f: f["text"] == "new")
+    await socket.next("message", where=lambda f: f["text"] == "something new")
     return texts(socket.of("message"))
 
 
 async def _leave_a_head(b: Socket, here: User, there: User) -> None:
     """Have one server tell the first message of a conversation, and another one the rest."""
     async with here.socket() as a:
-        await b.say("first", to=here.email)
+        await b.say("the first", to=here.email)
         await a.next("message")
     async with there.socket() as a:
         await _write(b, 5, here.email)
@@ -53,9 +53,9 @@ async def test_two_sockets_that_start_at_once_where_much_was_missed_begin_at_its
             tasks.create_task(let_both_go())
             first = tasks.create_task(stack.enter_async_context(ann.socket()))
             second = tasks.create_task(stack.enter_async_context(ann.socket()))
-        await b.say("new", to=ann.email)
+        await b.say("something new", to=ann.email)
         for socket in (first.result(), second.result()):
-            assert await _texts_up_to_new(socket) == ["new"]
+            assert await _texts_up_to_new(socket) == ["something new"]
 
 
 async def test_who_asks_for_no_replay_is_given_nothing_older(io_loop: Any, team: Team) -> None:
@@ -65,8 +65,8 @@ async def test_who_asks_for_no_replay_is_given_nothing_older(io_loop: Any, team:
     async with bob.socket() as b:
         await _write(b, 5, ann.email)
         async with ann.socket(replay="none") as a:
-            await b.say("new", to=ann.email)
-            assert await _texts_up_to_new(a) == ["new"]
+            await b.say("something new", to=ann.email)
+            assert await _texts_up_to_new(a) == ["something new"]
 
 
 async def test_nor_are_they_where_something_of_it_was_told_long_ago(
@@ -79,8 +79,8 @@ async def test_nor_are_they_where_something_of_it_was_told_long_ago(
     async with bob.socket() as b:
         await _leave_a_head(b, ann, there)
         async with ann.socket(replay="none") as a:
-            await b.say("new", to=ann.email)
-            assert await _texts_up_to_new(a) == ["new"]
+            await b.say("something new", to=ann.email)
+            assert await _texts_up_to_new(a) == ["something new"]
 
 
 async def test_late_news_of_what_was_told_goes_to_no_socket_that_started_since(
@@ -98,6 +98,6 @@ async def test_late_news_of_what_was_told_goes_to_no_socket_that_started_since(
         await a.next("receipt", where=lambda f: f["seq"] == 2)
         async with bob.socket() as c:
             post.release()
-            await a.say("new", to=bob.email)
-            assert await _texts_up_to_new(c) == ["new"]
+            await a.say("something new", to=bob.email)
+            assert await _texts_up_to_new(c) == ["something new"]
             assert c.of("gap") == []
